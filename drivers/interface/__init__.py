@@ -1,0 +1,69 @@
+"""What the cloud asks of a backend: small protocols by capability, frozen specs in, frozen states out.
+
+Every call may come from any thread of the executor's pool, and may be repeated: ``ensure_*`` and
+``remove_*`` are idempotent, and a call that fails leaves nothing behind of its own making.
+Specs carry all a driver needs; a driver never sees a database row.
+"""
+
+from iaas.drivers.interface.backend import Backend, HostReport
+from iaas.drivers.interface.compute import (
+    ComputeCapability,
+    ComputeDriver,
+    ExecResult,
+    GuestFile,
+    MachineKind,
+    MachineSpec,
+    MachineState,
+    NICSpec,
+    PowerState,
+)
+from iaas.drivers.interface.errors import (
+    BackendDownError,
+    DriverError,
+    GuestUnavailableError,
+    NoCapacityError,
+    NotFoundError,
+    PermanentError,
+    TransientError,
+    UnsupportedError,
+)
+from iaas.drivers.interface.images import ImageDriver, ImageSpec, ImageState
+from iaas.drivers.interface.networks import (
+    NetworkCapability,
+    NetworkDriver,
+    NetworkSpec,
+    NetworkState,
+    PortSpec,
+    PortState,
+)
+
+__all__ = [
+    "Backend",
+    "BackendDownError",
+    "ComputeCapability",
+    "ComputeDriver",
+    "DriverError",
+    "ExecResult",
+    "GuestFile",
+    "GuestUnavailableError",
+    "HostReport",
+    "ImageDriver",
+    "ImageSpec",
+    "ImageState",
+    "MachineKind",
+    "MachineSpec",
+    "MachineState",
+    "NICSpec",
+    "NetworkCapability",
+    "NetworkDriver",
+    "NetworkSpec",
+    "NetworkState",
+    "NoCapacityError",
+    "NotFoundError",
+    "PermanentError",
+    "PortSpec",
+    "PortState",
+    "PowerState",
+    "TransientError",
+    "UnsupportedError",
+]

@@ -1,0 +1,200 @@
+"""Machines of either kind: one protocol, chosen by ``MachineSpec.kind``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+
+class MachineKind(StrEnum):
+    VM = "vm"
+    CONTAINER = "container"
+
+
+class PowerState(StrEnum):
+    """What the backend says of a machine. STARTING and STOPPING are states of a passage, not of rest."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    SUSPENDED = "suspended"
+    CRASHED = "crashed"
+
+
+class ComputeCapability(StrEnum):
+    """What a compute driver can do beyond the common part."""
+
+    EXEC = "exec"
+    CONSOLE = "console"
+    FILE_PUSH = "file_push"
+    GRACEFUL_STOP = "graceful_stop"
+    PRIVILEGED = "privileged"
+    NESTING = "nesting"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NICSpec:
+    """One network interface, in boot order. The driver derives the link's name from ``nic_id``."""
+
+    nic_id: str
+    network_id: str
+    mac: str
+    device_index: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSpec:
+    """What we want of one machine: all a driver needs, and no database row."""
+
+    machine_id: str  # our instance id ("i-4kq0ygtz"); the driver derives its own names from it
+    kind: MachineKind
+    hostname: str
+    vcpus: int
+    memory_mib: int
+    root_disk_gib: int
+    image_id: str
+    nics: tuple[NICSpec, ...] = ()
+    nesting: bool = False
+    privileged: bool = False
+    generation: int = 0  # grows with each rebuild: the root disk of another generation is not the same disk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineState:
+    """What a backend has. ``next_change_at`` (cloud clock) is when a passage will end, where that is known."""
+
+    machine_id: str
+    kind: MachineKind
+    power: PowerState
+    vcpus: int
+    memory_mib: int
+    generation: int = 0
+    next_change_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecResult:
+    """Outcome of a command in a guest. Output beyond the driver's limit (1 MiB each) is cut and marked."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestFile:
+    """One file to put into a guest: absolute path, content, POSIX mode."""
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+
+
+LifecycleListener = Callable[[str, PowerState], None]
+"""Called with (machine_id, power) when a machine changed by itself; from any thread; must not block."""
+
+
+class ComputeDriver(Protocol):
+    """Machines of one kind on one host. A call that fails leaves nothing behind."""
+
+    kind: MachineKind
+    capabilities: frozenset[ComputeCapability]
+
+    def check_available(self) -> None:
+        """Return when the backend answers.
+
+        Raises:
+            BackendDownError: it does not.
+        """
+        ...
+
+    def ensure_machine(self, spec: MachineSpec) -> MachineState:
+        """Make the machine, stopped, with its root disk from the image; or return the one already made.
+
+        A machine of an older ``generation`` (stopped) gets a new root disk in one step: after a failure
+        it has either its old disk or the new one.
+
+        Raises:
+            NotFoundError: the image is not on this host.
+            PermanentError: a machine with this id is there and is another kind.
+            NoCapacityError: no room for the disk.
+        """
+        ...
+
+    def resize_machine(self, machine_id: str, *, vcpus: int, memory_mib: int) -> MachineState:
+        """Change the shape of a stopped machine.
+
+        Raises:
+            NotFoundError: there is no such machine.
+            PermanentError: it is not stopped.
+        """
+        ...
+
+    def start_machine(self, machine_id: str) -> MachineState:
+        """Ask for the machine to run. Already running is success. May return while it is STARTING.
+
+        Raises:
+            NotFoundError: there is no such machine.
+        """
+        ...
+
+    def stop_machine(self, machine_id: str, *, force: bool) -> MachineState:
+        """Ask the guest to stop (``force=False``), or cut its power. Returns at once, perhaps STOPPING.
+
+        Absent machine: raises NotFoundError. Already stopped is success.
+        """
+        ...
+
+    def remove_machine(self, machine_id: str) -> None:
+        """Remove the machine, running or not, with its root disk and console log. Already absent is success."""
+        ...
+
+    def inspect_machine(self, machine_id: str) -> MachineState | None:
+        """Return what there is, None when there is nothing."""
+        ...
+
+    def inventory(self) -> list[MachineState]:
+        """Return all machines of this kind and deployment; nobody else's."""
+        ...
+
+    def is_guest_ready(self, machine_id: str) -> bool:
+        """Return whether the guest has answered: its boot is through. False for machines that do not run."""
+        ...
+
+    def read_console(self, machine_id: str, *, tail_bytes: int) -> bytes:
+        """Return the end of the console log; empty before the first start.
+
+        Raises:
+            NotFoundError: there is no such machine.
+        """
+        ...
+
+    def execute(self, machine_id: str, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> ExecResult:
+        """Run a command as root in the guest, without a shell, and wait for its end.
+
+        A command that cannot be found ends with exit code 127, one that is not executable with 126, one
+        that ran out of time with 124 (the conventions of shells and of timeout(1)).
+
+        Raises:
+            NotFoundError: there is no such machine.
+            GuestUnavailableError: nothing answers in it.
+            UnsupportedError: not in ``capabilities``.
+        """
+        ...
+
+    def push_file(self, machine_id: str, file: GuestFile) -> None:
+        """Write one file into the guest (running, or stopped where the driver can)."""
+        ...
+
+    def on_lifecycle(self, listener: LifecycleListener) -> None:
+        """Tell ``listener`` of machines that change by themselves (a guest that powers itself off)."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and threads; machines are left as they are."""
+        ...

@@ -1,0 +1,1 @@
+"""The leaf that everyone may use: clocks, ids, units, errors. Imports nothing else of the project."""

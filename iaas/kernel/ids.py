@@ -1,0 +1,58 @@
+"""Ids of resources: a kind prefix, a dash, eight of ``[a-z0-9]`` (``i-4kq0ygtz``).
+
+The suffix alone goes into the names of real objects (links have fifteen characters at most), and a
+dialect may put another prefix before the same suffix.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import secrets
+import threading
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+SUFFIX_LENGTH = 8
+ID_PATTERN = re.compile(r"^[a-z]{1,8}-[a-z0-9]{8}$")
+
+INSTANCE = "i"
+IMAGE = "img"
+FLAVOR = "flv"
+KEY_PAIR = "key"
+JOB = "job"
+EVENT = "evt"
+PROJECT = "proj"
+API_TOKEN = "tok"  # noqa: S105 - a prefix, not a secret
+ACCESS_KEY = "ak"
+HOST = "host"
+NETWORK = "net"
+NIC = "nic"
+REQUEST = "req"
+
+
+class IdSource:
+    """Makes ids and MAC addresses; one per cloud, so that a seed gives the same ids again.
+
+    Args:
+        seed: equal seeds give equal sequences (tests, the lab); unpredictable when absent.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._random: random.Random = secrets.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311 - a seed asks for repeatable ids, these are no secrets
+        self._lock = threading.Lock()
+
+    def new(self, prefix: str) -> str:
+        """Return a fresh id such as ``vol-4kq0ygtz``."""
+        with self._lock:
+            return f"{prefix}-{''.join(self._random.choices(ALPHABET, k=SUFFIX_LENGTH))}"
+
+    def mac(self) -> str:
+        """Return a locally administered unicast MAC address, lower case, in the range QEMU and LXD guests use."""
+        with self._lock:
+            octets = [0x52, 0x54, *(self._random.randrange(256) for _ in range(4))]
+        return ":".join(f"{octet:02x}" for octet in octets)
+
+
+def suffix(resource_id: str) -> str:
+    """Return the part after the dash: ``suffix("i-4kq0ygtz") == "4kq0ygtz"``."""
+    return resource_id.rpartition("-")[2]

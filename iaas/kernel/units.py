@@ -1,0 +1,7 @@
+"""Units. Names carry them (``size_gib``, ``memory_mib``); these constants convert."""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
