@@ -27,7 +27,7 @@ from iaas.drivers.interface.errors import (
     TransientError,
     UnsupportedError,
 )
-from iaas.drivers.interface.images import ImageDriver, ImageSpec, ImageState
+from iaas.drivers.interface.images import ImageArtefact, ImageDriver, ImageImporter, ImageSpec, ImageState
 from iaas.drivers.interface.networks import (
     NetworkCapability,
     NetworkDriver,
@@ -47,7 +47,9 @@ __all__ = [
     "GuestFile",
     "GuestUnavailableError",
     "HostReport",
+    "ImageArtefact",
     "ImageDriver",
+    "ImageImporter",
     "ImageSpec",
     "ImageState",
     "MachineKind",
