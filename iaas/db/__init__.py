@@ -1,0 +1,1 @@
+"""Tables, the store that writes them, and the queries."""

@@ -1,0 +1,29 @@
+"""All tables. Importing this fills ``Base.metadata`` (Alembic compares against it)."""
+
+from iaas.db.models.base import Base
+from iaas.db.models.catalog import FlavorRow, HostRow, ImageRow, KeyPairRow, ZoneRow
+from iaas.db.models.identity import AccessKeyRow, APITokenRow, ProjectRow
+from iaas.db.models.instances import InstanceRow
+from iaas.db.models.jobs import EventRow, JobRow
+from iaas.db.models.networks import NetworkRow, NICRow
+from iaas.db.models.shared import AllocationRow, LabelRow, SettingRow
+
+__all__ = [
+    "APITokenRow",
+    "AccessKeyRow",
+    "AllocationRow",
+    "Base",
+    "EventRow",
+    "FlavorRow",
+    "HostRow",
+    "ImageRow",
+    "InstanceRow",
+    "JobRow",
+    "KeyPairRow",
+    "LabelRow",
+    "NICRow",
+    "NetworkRow",
+    "ProjectRow",
+    "SettingRow",
+    "ZoneRow",
+]

@@ -1,0 +1,45 @@
+"""Instances."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Index, LargeBinary, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from iaas.db.models.base import ID, NAME, Base, Named
+
+
+class InstanceRow(Named, Base):
+    """``disk_generation`` grows with each rebuild; ``generation`` with each visible change."""
+
+    __tablename__ = "instances"
+    __table_args__ = (
+        Index("ix_instances_project_id_created_at", "project_id", "created_at", "id"),
+        Index("ix_instances_project_id_status", "project_id", "status"),
+    )
+
+    project_id: Mapped[str] = mapped_column(ID)
+    zone: Mapped[str] = mapped_column(NAME)
+    kind: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(String(16))
+    transition: Mapped[str | None] = mapped_column(String(16))
+    failure_code: Mapped[str | None] = mapped_column(String(64))
+    failure_message: Mapped[str | None] = mapped_column(String(1024))
+    generation: Mapped[int]
+    hostname: Mapped[str] = mapped_column(String(63))
+    flavor: Mapped[str | None] = mapped_column(NAME)
+    vcpus: Mapped[int]
+    memory_mib: Mapped[int]
+    root_disk_gib: Mapped[int]
+    image_id: Mapped[str] = mapped_column(ID)
+    image: Mapped[str] = mapped_column(NAME)
+    key_pairs: Mapped[list[str]]
+    user_data: Mapped[bytes | None] = mapped_column(LargeBinary)
+    authorized_keys: Mapped[list[str]]
+    nesting: Mapped[bool]
+    privileged: Mapped[bool]
+    host_id: Mapped[str | None] = mapped_column(ID, index=True)
+    disk_generation: Mapped[int]
+    guest_ready_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]

@@ -1,0 +1,172 @@
+"""The store of one cloud: many readers, one writer with group commit.
+
+SQLite lets one connection write at a time. Writers that wait on its busy handler wait badly (it sleeps and
+polls), so writes queue here instead: whoever holds the lock runs everything that waits, each in its own
+savepoint, and commits once for all. On PostgreSQL each write is a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from iaas.kernel.clock import Clock
+
+T = TypeVar("T")
+
+_MAX_GROUP = 64
+
+
+class Tx:
+    """One write: a connection inside a transaction, the time it happens at, and what to do once it is committed."""
+
+    def __init__(self, connection: Connection, now: datetime) -> None:
+        self.connection = connection
+        self.now = now
+        self.after_commit: list[Callable[[], None]] = []
+
+    def on_commit(self, action: Callable[[], None]) -> None:
+        """Run ``action`` after the commit; never when this write fails. It must be quick and must not write."""
+        self.after_commit.append(action)
+
+
+class Store:
+    """The database of one cloud.
+
+    Args:
+        url: an SQLAlchemy URL; ``sqlite:///path`` or ``postgresql+psycopg://...``.
+        clock: gives the time stamps of writes.
+    """
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self.url = url
+        self._clock = clock
+        self._is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        self._queue: deque[tuple[Callable[[Tx], Any], Future[Any]]] = deque()
+        self._writer = threading.Lock()
+        if self._is_sqlite:
+            self._write_engine = _sqlite_engine(url, immediate=True)
+            in_memory = make_url(url).database in (None, "", ":memory:")
+            self._read_engine = self._write_engine if in_memory else _sqlite_engine(url, immediate=False)
+        else:
+            self._write_engine = create_engine(url, pool_size=16, max_overflow=16, pool_pre_ping=True)
+            self._read_engine = self._write_engine
+        self._memory_lock = self._writer if self._read_engine is self._write_engine and self._is_sqlite else None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that writes (migrations use it)."""
+        return self._write_engine
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection with one consistent view; it must not outlive the block nor cross a driver call."""
+        if self._memory_lock is not None:  # one shared connection in memory: readers take their turn
+            with self._memory_lock, self._read_engine.connect() as connection:
+                yield connection
+            return
+        with self._read_engine.connect() as connection:
+            yield connection
+
+    def write(self, work: Callable[[Tx], T]) -> T:
+        """Run ``work`` in a transaction and return its result once that is committed.
+
+        ``work`` may raise: then nothing of it stays, and the exception comes out here. It must not call
+        ``write`` again, nor block on anything but the database.
+        """
+        if not self._is_sqlite:
+            with self._write_engine.begin() as connection:
+                tx = Tx(connection, self._clock.now())
+                result = work(tx)
+            _run_all(tx.after_commit)
+            return result
+        future: Future[T] = Future()
+        self._queue.append((work, future))
+        with self._writer:
+            if not future.done():
+                self._write_group()
+        return future.result()
+
+    def _write_group(self) -> None:
+        group: list[tuple[Callable[[Tx], Any], Future[Any]]] = []
+        while self._queue and len(group) < _MAX_GROUP:
+            group.append(self._queue.popleft())
+        done: list[tuple[Future[Any], Any, list[Callable[[], None]]]] = []
+        failed: list[tuple[Future[Any], BaseException]] = []
+        try:
+            with self._write_engine.begin() as connection:
+                for work, future in group:
+                    tx = Tx(connection, self._clock.now())
+                    savepoint = connection.begin_nested() if len(group) > 1 else None
+                    try:
+                        result = work(tx)
+                        if savepoint is not None:
+                            savepoint.commit()
+                    except BaseException as error:
+                        if savepoint is None:
+                            raise
+                        savepoint.rollback()
+                        failed.append((future, error))
+                        continue
+                    done.append((future, result, tx.after_commit))
+        except BaseException as error:  # noqa: BLE001 - handed to every waiter, each raises it in its own thread
+            for _, future in group:
+                future.set_exception(error)
+            return
+        for _, _, actions in done:
+            _run_all(actions)
+        for future, result, _ in done:
+            future.set_result(result)
+        for future, error in failed:
+            future.set_exception(error)
+
+    def close(self) -> None:
+        """Close all connections; the database file stays."""
+        self._write_engine.dispose()
+        if self._read_engine is not self._write_engine:
+            self._read_engine.dispose()
+
+
+def _run_all(actions: list[Callable[[], None]]) -> None:
+    for action in actions:
+        action()
+
+
+def _sqlite_engine(url: str, *, immediate: bool) -> Engine:
+    in_memory = make_url(url).database in (None, "", ":memory:")
+    if in_memory or immediate:
+        engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+    else:
+        engine = create_engine(
+            url, poolclass=QueuePool, pool_size=8, max_overflow=56, connect_args={"check_same_thread": False}
+        )
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        # The driver must not begin transactions by itself; SAVEPOINT needs that. Source: SQLAlchemy docs, pysqlite.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        if not in_memory:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        # NORMAL loses nothing to a killed process; a power cut may lose the last commits, never consistency.
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA busy_timeout=10000")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    begin = "BEGIN IMMEDIATE" if immediate else "BEGIN"
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine

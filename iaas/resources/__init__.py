@@ -1,0 +1,1 @@
+"""The cloud's resources as frozen values: what services return and dialects render."""

@@ -1,0 +1,33 @@
+"""Parts that several resources share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a credential may do. ADMIN is the operator's: hosts, projects, flavors."""
+
+    ADMIN = "admin"
+    MEMBER = "member"
+    READER = "reader"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks: the project it acts in and its role there."""
+
+    project_id: str
+    role: Role
+    credential_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """How to list. ``sort`` is a field name, ``descending`` its direction; ``cursor`` comes from the last page."""
+
+    limit: int = 100
+    cursor: str | None = None
+    sort: str = "created_at"
+    descending: bool = True

@@ -1,0 +1,71 @@
+"""Jobs and events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from iaas.kernel.errors import Failure, ResourceRef
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobProgress:
+    """Step ``step`` of ``steps`` (1 based; ``steps`` when done), its name, and a sentence while it takes long."""
+
+    step: int
+    steps: int
+    name: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One asynchronous action and its outcome."""
+
+    id: str
+    project_id: str
+    action: str
+    status: str
+    resource: ResourceRef
+    progress: JobProgress
+    error: Failure | None
+    request_id: str | None
+    input: dict[str, Any]
+    memo: dict[str, Any]
+    position: int
+    unwinding: bool
+    step_began_at: datetime | None
+    created_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in FINISHED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One fact about a resource, in the order in which it happened."""
+
+    id: int
+    type: str
+    project_id: str
+    resource: ResourceRef
+    generation: int | None
+    job_id: str | None
+    request_id: str | None
+    created_at: datetime
+    data: dict[str, Any] = field(default_factory=dict)

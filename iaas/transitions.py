@@ -1,0 +1,40 @@
+"""The allowed moves, as data: used by the services, shown in the docs, walked by the tests.
+
+A resource rests in a status; an action moves it through a transition into another status. At most one
+transition at a time: a second action on a resource in transition is refused with a conflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from iaas.resources.instances import InstanceStatus as S
+from iaas.resources.instances import InstanceTransition as T
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """``sources``: statuses in which the action may begin; empty for the creation of the resource.
+
+    ``target`` is the status after success; None when it stays what it was.
+    """
+
+    sources: frozenset[str]
+    transition: str
+    target: str | None
+
+
+INSTANCE_MOVES: Mapping[str, Move] = {
+    "create": Move(sources=frozenset(), transition=T.CREATING, target=S.RUNNING),
+    "start": Move(sources=frozenset({S.STOPPED}), transition=T.STARTING, target=S.RUNNING),
+    "stop": Move(sources=frozenset({S.RUNNING}), transition=T.STOPPING, target=S.STOPPED),
+    "restart": Move(sources=frozenset({S.RUNNING}), transition=T.RESTARTING, target=S.RUNNING),
+    "resize": Move(sources=frozenset({S.STOPPED}), transition=T.RESIZING, target=S.STOPPED),
+    "rebuild": Move(sources=frozenset({S.RUNNING, S.STOPPED}), transition=T.REBUILDING, target=S.RUNNING),
+    "delete": Move(
+        sources=frozenset({S.RUNNING, S.STOPPED, S.SUSPENDED, S.FAILED}), transition=T.DELETING, target=S.DELETED
+    ),
+}
+
+MOVES: Mapping[str, Mapping[str, Move]] = {"instance": INSTANCE_MOVES}
