@@ -1,0 +1,183 @@
+"""What a compute driver brings to the contract suite, and the common way to bring it.
+
+A driver's own module (``subjects_<name>.py``) builds a :class:`StandardSubject` around its driver; the
+suite in ``test_compute.py`` sees only :class:`ComputeSubject`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_network
+from typing import Any, Protocol
+
+from iaas.drivers.interface import (
+    ComputeDriver,
+    MachineKind,
+    MachineSpec,
+    NetworkCapability,
+    NetworkDriver,
+    NetworkSpec,
+    NICSpec,
+    PortSpec,
+)
+from iaas.kernel import ids
+from tests.contract.guest_metadata import GuestIdentity, MetadataServer
+
+CIDR = "10.77.0.0/24"
+GATEWAY = "10.77.0.1"
+FIRST_GUEST_ADDRESS = "10.77.0.10"
+POLL_INTERVAL_S = 0.1
+
+
+class ComputeSubject(Protocol):
+    """One compute driver on one host, ready to be tested."""
+
+    kind: MachineKind
+    serves_metadata: bool
+    """Whether guests learn their instance id and host name (over the network or otherwise)."""
+    boot_timeout_s: float
+    stop_timeout_s: float
+
+    @property
+    def driver(self) -> ComputeDriver:
+        """The driver under test: another object after each :meth:`reopen`."""
+        ...
+
+    def new_spec(self, **changes: Any) -> MachineSpec:
+        """Return a spec with fresh ids, an image that is there and one NIC on a network made for it.
+
+        The machine is in the ledger from now on: :meth:`close` removes it, whatever became of it.
+        """
+        ...
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float, what: str = "") -> None:
+        """Let the time of this backend pass until ``condition()`` is true.
+
+        Raises:
+            AssertionError: it is not within ``timeout_s``; says ``what`` was waited for.
+        """
+        ...
+
+    def reopen(self) -> None:
+        """Close the driver object and make a new one on the same host, as a restarted server does."""
+        ...
+
+    def open_stranger(self) -> ComputeDriver | None:
+        """Return a driver of another deployment on the same host; None where that is not to be had cheaply.
+
+        The caller closes it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Remove all that :meth:`new_spec` handed out, assert that nothing is left, close the driver."""
+        ...
+
+
+def pass_wall_time() -> None:
+    """Let a real backend get on; the deadline is kept by who waits."""
+    time.sleep(POLL_INTERVAL_S)
+
+
+@dataclass(kw_only=True)
+class StandardSubject:
+    """A :class:`ComputeSubject` out of a driver factory, a network driver and the id of an image.
+
+    Args:
+        open_driver: makes a driver of the deployment under test on the host.
+        networks: where the machines' NICs live. With METADATA among its capabilities, a small metadata
+            server answers the guests at 169.254.169.254, so that their boot comes to its end.
+        image_id: an image that ``open_driver()``'s driver can boot, brought there by the caller.
+        pass_time: lets a little of the backend's time pass, called between two looks at a condition.
+        now_s: the backend's time in seconds, for deadlines.
+        on_close: what the caller wants undone after the machines and the network are gone.
+    """
+
+    kind: MachineKind
+    open_driver: Callable[[], ComputeDriver]
+    networks: NetworkDriver
+    image_id: str
+    serves_metadata: bool = True
+    boot_timeout_s: float = 90.0
+    stop_timeout_s: float = 30.0
+    memory_mib: int = 128
+    stranger_factory: Callable[[], ComputeDriver] | None = None
+    pass_time: Callable[[], None] = pass_wall_time
+    now_s: Callable[[], float] = time.monotonic
+    on_close: Callable[[], None] | None = None
+
+    _driver: ComputeDriver = field(init=False)
+    _ids: ids.IdSource = field(init=False, default_factory=ids.IdSource)
+    _network_id: str = field(init=False)
+    _ledger: list[MachineSpec] = field(init=False, default_factory=list)
+    _metadata: MetadataServer | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._driver = self.open_driver()
+        self._network_id = self._ids.new(ids.NETWORK)
+        self.networks.ensure_network(NetworkSpec(network_id=self._network_id, cidr=CIDR, gateway=GATEWAY))
+        if NetworkCapability.METADATA in self.networks.capabilities:
+            self._metadata = MetadataServer(self.networks.listen(self._network_id, "169.254.169.254", 80))
+
+    @property
+    def driver(self) -> ComputeDriver:
+        return self._driver
+
+    def new_spec(self, **changes: Any) -> MachineSpec:
+        nic_id, mac = self._ids.new(ids.NIC), self._ids.mac()
+        spec = MachineSpec(
+            machine_id=self._ids.new(ids.INSTANCE),
+            kind=self.kind,
+            hostname="contract-1",
+            vcpus=1,
+            memory_mib=self.memory_mib,
+            root_disk_gib=1,
+            image_id=self.image_id,
+            nics=(NICSpec(nic_id=nic_id, network_id=self._network_id, mac=mac),),
+        )
+        spec = replace(spec, **changes)
+        address = str(ip_address(FIRST_GUEST_ADDRESS) + len(self._ledger))
+        assert ip_address(address) in ip_network(CIDR), "the contract network is full"
+        self._ledger.append(spec)
+        self.networks.ensure_port(
+            PortSpec(nic_id=nic_id, network_id=self._network_id, mac=mac, address=address, hostname=spec.hostname)
+        )
+        if self._metadata is not None:
+            self._metadata.identities[address] = GuestIdentity(
+                instance_id=spec.machine_id, hostname=spec.hostname, address=address, mac=mac
+            )
+        return spec
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float, what: str = "") -> None:
+        deadline_s = self.now_s() + timeout_s
+        while not condition():
+            if self.now_s() > deadline_s:
+                raise AssertionError(f"not within {timeout_s:g} s: {what or 'a condition'}")
+            self.pass_time()
+
+    def reopen(self) -> None:
+        self._driver.close()
+        self._driver = self.open_driver()
+
+    def open_stranger(self) -> ComputeDriver | None:
+        return self.stranger_factory() if self.stranger_factory else None
+
+    def close(self) -> None:
+        try:
+            for spec in self._ledger:
+                self._driver.remove_machine(spec.machine_id)
+            left = self._driver.inventory()
+            for spec in self._ledger:
+                for nic in spec.nics:
+                    self.networks.remove_port(nic.network_id, nic.nic_id)
+            assert not self.networks.ports(self._network_id)
+        finally:
+            if self._metadata is not None:
+                self._metadata.close()
+            self.networks.remove_network(self._network_id)
+            self._driver.close()
+            if self.on_close is not None:
+                self.on_close()
+        assert left == [], f"machines outlived their removal: {left}"
