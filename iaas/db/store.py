@@ -126,8 +126,8 @@ class Store:
             _run_all(actions)
         for future, result, _ in done:
             future.set_result(result)
-        for future, error in failed:
-            future.set_exception(error)
+        for future, fault in failed:
+            future.set_exception(fault)
 
     def close(self) -> None:
         """Close all connections; the database file stays."""

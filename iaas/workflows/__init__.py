@@ -1,0 +1,31 @@
+"""Multi-step work as lists of (do, undo). ``WORKFLOWS`` names every action that a job can have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from iaas.workflows import (
+    create_instance,
+    delete_instance,
+    rebuild_instance,
+    resize_instance,
+    restart_instance,
+    start_instance,
+    stop_instance,
+    watch_guest,
+)
+from iaas.workflows.framework import Workflow
+
+WORKFLOWS: Mapping[str, Workflow] = {
+    workflow.action: workflow
+    for workflow in (
+        create_instance.WORKFLOW,
+        delete_instance.WORKFLOW,
+        rebuild_instance.WORKFLOW,
+        resize_instance.WORKFLOW,
+        restart_instance.WORKFLOW,
+        start_instance.WORKFLOW,
+        stop_instance.WORKFLOW,
+        watch_guest.WORKFLOW,
+    )
+}

@@ -1,0 +1,159 @@
+"""Instances and their NICs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from iaas.db.models import InstanceRow, NICRow
+from iaas.db.repositories.query import Listing, list_rows
+from iaas.db.store import Tx
+from iaas.kernel.errors import Failure
+from iaas.resources.instances import NIC, Instance
+
+_instances = InstanceRow.__table__
+_nics = NICRow.__table__
+
+_SECRET_COLUMNS = {"user_data", "authorized_keys"}
+_COLUMNS = [column for column in _instances.c if column.name not in _SECRET_COLUMNS]
+
+
+def add(tx: Tx, **values: Any) -> None:
+    tx.connection.execute(insert(InstanceRow).values(**values, created_at=tx.now, updated_at=tx.now))
+
+
+def change(tx: Tx, instance_id: str, *, expect: dict[str, Any] | None = None, **changes: Any) -> bool:
+    """Update one row if it still is as ``expect`` says; False when it is not. Each change is a new generation."""
+    query = update(InstanceRow).where(_instances.c.id == instance_id)
+    for name, value in (expect or {}).items():
+        column = _instances.c[name]
+        query = query.where(column.in_(value) if isinstance(value, frozenset | list) else column == value)
+    changed = tx.connection.execute(query.values(**changes, updated_at=tx.now, generation=_instances.c.generation + 1))
+    return changed.rowcount == 1
+
+
+def get(
+    connection: Connection, instance_id: str, *, project_id: str | None = None, with_deleted: bool = False
+) -> Instance | None:
+    """Return an instance by id; None when it is absent, another project's, or deleted."""
+    query = select(*_COLUMNS).where(_instances.c.id == instance_id)
+    if project_id is not None:
+        query = query.where(_instances.c.project_id == project_id)
+    if not with_deleted:
+        query = query.where(_instances.c.deleted_at.is_(None))
+    row = connection.execute(query).first()
+    return _with_nics(connection, [row])[0] if row else None
+
+
+def find_by_name(connection: Connection, name: str, *, project_id: str) -> Instance | None:
+    query = select(*_COLUMNS).where(
+        _instances.c.project_id == project_id, _instances.c.name == name, _instances.c.deleted_at.is_(None)
+    )
+    row = connection.execute(query).first()
+    return _with_nics(connection, [row])[0] if row else None
+
+
+def list_page(
+    connection: Connection, listing: Listing, *, project_id: str, deleted: bool = False
+) -> tuple[list[Instance], str | None]:
+    state = _instances.c.deleted_at.is_not(None) if deleted else _instances.c.deleted_at.is_(None)
+    rows, cursor = list_rows(
+        connection,
+        _instances,
+        listing,
+        where=[_instances.c.project_id == project_id, state],
+        sortable=("created_at", "updated_at", "name", "status"),
+    )
+    return _with_nics(connection, rows), cursor
+
+
+def guest_secrets(connection: Connection, instance_id: str) -> tuple[bytes | None, list[str]]:
+    """Return the user data and the authorised keys, for the instance's own metadata only."""
+    row = connection.execute(
+        select(_instances.c.user_data, _instances.c.authorized_keys).where(_instances.c.id == instance_id)
+    ).first()
+    return (row.user_data, row.authorized_keys) if row else (None, [])
+
+
+def count_in_project(connection: Connection, project_id: str) -> int:
+    query = select(func.count()).where(_instances.c.project_id == project_id, _instances.c.deleted_at.is_(None))
+    return int(connection.execute(query).scalar() or 0)
+
+
+def all_alive(connection: Connection) -> list[Instance]:
+    """Return every instance that is not deleted, of all projects (start-up and doctor; never on a request)."""
+    return _with_nics(connection, list(connection.execute(select(*_COLUMNS).where(_instances.c.deleted_at.is_(None)))))
+
+
+def add_nic(tx: Tx, **values: Any) -> None:
+    tx.connection.execute(insert(NICRow).values(**values, created_at=tx.now, updated_at=tx.now))
+
+
+def delete_nics(tx: Tx, instance_id: str) -> None:
+    tx.connection.execute(delete(NICRow).where(_nics.c.instance_id == instance_id))
+
+
+def nics_on(connection: Connection, network_id: str) -> Sequence[Row[Any]]:
+    """Return (nic columns, instance_id) of one network, for the metadata service and for rebuilding ports."""
+    return list(connection.execute(select(_nics).where(_nics.c.network_id == network_id)))
+
+
+def instance_at(connection: Connection, network_id: str, address: str) -> Instance | None:
+    """Return who has ``address`` on the network."""
+    row = connection.execute(
+        select(_nics.c.instance_id).where(_nics.c.network_id == network_id, _nics.c.address == address)
+    ).first()
+    return get(connection, row.instance_id) if row and row.instance_id else None
+
+
+def _with_nics(connection: Connection, rows: Iterable[Row[Any]]) -> list[Instance]:
+    rows = list(rows)
+    ids = [row.id for row in rows]
+    nics: dict[str, list[NIC]] = {}
+    for start in range(0, len(ids), 500):  # databases limit the number of parameters
+        query = select(_nics).where(_nics.c.instance_id.in_(ids[start : start + 500])).order_by(_nics.c.device_index)
+        for nic in connection.execute(query):
+            nics.setdefault(nic.instance_id, []).append(
+                NIC(
+                    id=nic.id,
+                    network_id=nic.network_id,
+                    mac=nic.mac,
+                    address=nic.address,
+                    device_index=nic.device_index,
+                )
+            )
+    return [_instance(row, tuple(nics.get(row.id, ()))) for row in rows]
+
+
+def _instance(row: Row[Any], nics: tuple[NIC, ...]) -> Instance:
+    return Instance(
+        id=row.id,
+        project_id=row.project_id,
+        name=row.name,
+        labels=row.labels,
+        zone=row.zone,
+        kind=row.kind,
+        status=row.status,
+        transition=row.transition,
+        failure=Failure(row.failure_code, row.failure_message or "") if row.failure_code else None,
+        generation=row.generation,
+        hostname=row.hostname,
+        flavor=row.flavor,
+        vcpus=row.vcpus,
+        memory_mib=row.memory_mib,
+        root_disk_gib=row.root_disk_gib,
+        image_id=row.image_id,
+        image=row.image,
+        key_pairs=row.key_pairs,
+        nesting=row.nesting,
+        privileged=row.privileged,
+        host_id=row.host_id,
+        disk_generation=row.disk_generation,
+        guest_ready_at=row.guest_ready_at,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        deleted_at=row.deleted_at,
+        nics=nics,
+    )

@@ -1,0 +1,134 @@
+"""Jobs and their journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from iaas.db.models import JobRow
+from iaas.db.repositories.query import Listing, list_rows
+from iaas.db.store import Tx
+from iaas.kernel.errors import Failure, ResourceRef
+from iaas.resources.jobs import FINISHED, Job, JobProgress, JobStatus
+
+_jobs = JobRow.__table__
+
+
+def add(
+    tx: Tx,
+    *,
+    job_id: str,
+    project_id: str,
+    action: str,
+    resource: ResourceRef,
+    input: dict[str, Any],
+    steps: int,
+    first_step: str,
+    request_id: str | None,
+) -> Job:
+    """Write a queued job; its first step counts as begun from this commit on."""
+    values = {
+        "id": job_id,
+        "project_id": project_id,
+        "action": action,
+        "status": JobStatus.QUEUED,
+        "resource_type": resource.type,
+        "resource_id": resource.id,
+        "input": input,
+        "memo": {},
+        "position": 0,
+        "steps": steps,
+        "step_name": first_step,
+        "step_began_at": None,
+        "unwinding": False,
+        "error_code": None,
+        "error_message": None,
+        "request_id": request_id,
+        "created_at": tx.now,
+        "finished_at": None,
+    }
+    tx.connection.execute(insert(JobRow).values(**values))
+    return Job(
+        id=job_id,
+        project_id=project_id,
+        action=action,
+        status=JobStatus.QUEUED,
+        resource=resource,
+        progress=JobProgress(step=1, steps=steps, name=first_step),
+        error=None,
+        request_id=request_id,
+        input=input,
+        memo={},
+        position=0,
+        unwinding=False,
+        step_began_at=None,
+        created_at=tx.now,
+        finished_at=None,
+    )
+
+
+def journal(tx: Tx, job_id: str, **changes: Any) -> None:
+    """Write progress: ``position``, ``step_name``, ``memo``, ``unwinding``, ``status`` ..."""
+    tx.connection.execute(update(JobRow).where(_jobs.c.id == job_id).values(**changes))
+
+
+def finish(tx: Tx, job_id: str, status: JobStatus, error: Failure | None, memo: dict[str, Any]) -> None:
+    """Close the job."""
+    tx.connection.execute(
+        update(JobRow)
+        .where(_jobs.c.id == job_id)
+        .values(
+            status=status,
+            memo=memo,
+            error_code=error.code if error else None,
+            error_message=error.message[:1024] if error else None,
+            finished_at=tx.now,
+        )
+    )
+
+
+def get(connection: Connection, job_id: str, *, project_id: str | None = None) -> Job | None:
+    query = select(_jobs).where(_jobs.c.id == job_id)
+    if project_id is not None:
+        query = query.where(_jobs.c.project_id == project_id)
+    row = connection.execute(query).first()
+    return job_from(row) if row else None
+
+
+def list_page(
+    connection: Connection, listing: Listing, *, project_id: str, resource_id: str | None = None
+) -> tuple[list[Job], str | None]:
+    where: list[ColumnElement[bool]] = [_jobs.c.project_id == project_id]
+    if resource_id is not None:
+        where.append(_jobs.c.resource_id == resource_id)
+    rows, cursor = list_rows(connection, _jobs, listing, where=where, sortable=("created_at",))
+    return [job_from(row) for row in rows], cursor
+
+
+def unfinished(connection: Connection) -> Sequence[Job]:
+    """Return the jobs that a restarted executor must take up again, oldest first."""
+    query = select(_jobs).where(_jobs.c.status.not_in([str(status) for status in FINISHED]))
+    return [job_from(row) for row in connection.execute(query.order_by(_jobs.c.created_at, _jobs.c.id))]
+
+
+def job_from(row: Row[Any]) -> Job:
+    return Job(
+        id=row.id,
+        project_id=row.project_id,
+        action=row.action,
+        status=row.status,
+        resource=ResourceRef(row.resource_type, row.resource_id),
+        progress=JobProgress(step=min(row.position + 1, row.steps), steps=row.steps, name=row.step_name),
+        error=Failure(row.error_code, row.error_message or "") if row.error_code else None,
+        request_id=row.request_id,
+        input=row.input,
+        memo=row.memo,
+        position=row.position,
+        unwinding=row.unwinding,
+        step_began_at=row.step_began_at,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )

@@ -1,0 +1,53 @@
+"""Wakes those who wait for a job to end, without polling the database."""
+
+from __future__ import annotations
+
+import threading
+
+
+class JobSignals:
+    """Waiting for jobs. The number of waiters is bounded, so that long polls never starve other requests.
+
+    Args:
+        max_waiters: beyond it :meth:`wait` returns at once.
+    """
+
+    def __init__(self, max_waiters: int) -> None:
+        self._max_waiters = max_waiters
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[threading.Event]] = {}
+        self._waiters = 0
+        self._closed = False
+
+    def subscribe(self, job_id: str) -> threading.Event | None:
+        """Return an event that is set when the job ends; None beyond the bound. Give it back by :meth:`leave`."""
+        with self._lock:
+            if self._waiters >= self._max_waiters or self._closed:
+                return None
+            event = threading.Event()
+            self._waiting.setdefault(job_id, []).append(event)
+            self._waiters += 1
+            return event
+
+    def leave(self, job_id: str, event: threading.Event) -> None:
+        with self._lock:
+            self._waiters -= 1
+            events = self._waiting.get(job_id, [])
+            if event in events:
+                events.remove(event)
+            if not events:
+                self._waiting.pop(job_id, None)
+
+    def finished(self, job_id: str) -> None:
+        """Wake everybody who waits for this job."""
+        with self._lock:
+            for event in self._waiting.get(job_id, ()):
+                event.set()
+
+    def close(self) -> None:
+        """Wake everybody: the server stops."""
+        with self._lock:
+            self._closed = True
+            for events in self._waiting.values():
+                for event in events:
+                    event.set()

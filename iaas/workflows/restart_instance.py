@@ -1,0 +1,19 @@
+"""Restart: a stop and a start, so that both kinds and both backends do the same."""
+
+from __future__ import annotations
+
+from iaas.workflows import machine_steps as steps
+from iaas.workflows.framework import RowStep, Step, Workflow
+from iaas.workflows.rows import find_status, mark_running, rest_as_found
+
+WORKFLOW = Workflow(
+    action="instance.restart",
+    steps=(
+        Step("ask_guest", do=steps.stop_gracefully),
+        Step("start_machine", do=steps.start_machine),
+        Step("await_running", do=steps.await_running),
+        RowStep("mark_running", do=mark_running("instance.restarted")),
+    ),
+    on_failed=rest_as_found,
+    look=find_status,
+)

@@ -1,0 +1,81 @@
+"""Row changes that end a workflow: the resting state, the event, what was held is given back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from iaas.db.repositories import catalog, events, instances, shared
+from iaas.db.store import Tx
+from iaas.drivers.interface import DriverError, MachineKind, PowerState
+from iaas.kernel.errors import Failure, ResourceRef
+from iaas.resources.instances import Instance, InstanceStatus
+from iaas.workflows.framework import Context
+
+
+def rest(tx: Tx, ctx: Context, status: InstanceStatus, *, event: str, **changes: Any) -> None:
+    """Let the instance rest in ``status`` with no transition, and tell so."""
+    instances.change(tx, ctx.instance.id, status=status, transition=None, **changes)
+    emit(tx, ctx, event)
+
+
+def emit(tx: Tx, ctx: Context, event: str, data: dict[str, Any] | None = None) -> None:
+    events.add(
+        tx,
+        type=event,
+        project_id=ctx.job.project_id,
+        resource=ResourceRef("instance", ctx.instance.id),
+        generation=ctx.instance.generation + 1,
+        job_id=ctx.job.id,
+        request_id=ctx.job.request_id,
+        data=data,
+    )
+
+
+def mark_running(event: str, **changes: Any) -> Any:
+    """Return a row step's ``do``: running, and someone watches for the guest's first answer."""
+
+    def do(tx: Tx, ctx: Context) -> None:
+        rest(tx, ctx, InstanceStatus.RUNNING, event=event, guest_ready_at=None, **changes)
+        ctx.add_job(tx, action="instance.watch_guest", instance=ctx.instance, request_id=ctx.job.request_id)
+
+    return do
+
+
+def release_everything(tx: Tx, instance: Instance) -> None:
+    """Give back name, addresses, MACs, capacity and labels of an instance that is gone or failed to come."""
+    shared.release_all(tx, instance.id)
+    for nic in instance.nics:
+        shared.release_all(tx, nic.id)
+    instances.delete_nics(tx, instance.id)
+    if instance.host_id is not None:
+        catalog.reserve(
+            tx,
+            instance.host_id,
+            vcpus=-instance.vcpus,
+            memory_mib=-instance.memory_mib,
+            disk_gib=-instance.root_disk_gib,
+        )
+
+
+def find_status(ctx: Context) -> Mapping[str, Any]:
+    """Ask the backend what the machine really is, to rest in that after a failed action."""
+    try:
+        state = ctx.backend.compute[MachineKind(ctx.instance.kind)].inspect_machine(ctx.instance.id)
+    except DriverError:
+        return {}  # nobody knows better than the row while the backend is down
+    if state is None:
+        return {"found_status": InstanceStatus.FAILED.value}
+    running = state.power in (PowerState.RUNNING, PowerState.STARTING)
+    return {"found_status": (InstanceStatus.RUNNING if running else InstanceStatus.STOPPED).value}
+
+
+def rest_as_found(tx: Tx, ctx: Context, failure: Failure) -> None:
+    """After a failed action: rest in what :func:`find_status` saw on the host, and tell why."""
+    status = InstanceStatus(ctx.memo.get("found_status", ctx.instance.status))
+    changes: dict[str, Any] = {}
+    if status is InstanceStatus.FAILED:
+        changes = {"failure_code": failure.code, "failure_message": failure.message[:1024]}
+    instances.change(tx, ctx.instance.id, status=status, transition=None, **changes)
+    action = ctx.job.action.rpartition(".")[2]
+    emit(tx, ctx, f"instance.{action}_failed", {"code": failure.code, "message": failure.message})

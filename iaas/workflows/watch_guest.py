@@ -1,0 +1,44 @@
+"""Watch for the guest's first answer after a boot. No transition: ``running`` does not wait for it."""
+
+from __future__ import annotations
+
+from iaas.db.repositories import instances
+from iaas.db.store import Tx
+from iaas.drivers.interface import PowerState
+from iaas.kernel.errors import Failure
+from iaas.resources.instances import InstanceStatus
+from iaas.workflows import machine_steps as steps
+from iaas.workflows.framework import Context, Done, NotYet, Outcome, RowStep, Step, Workflow
+from iaas.workflows.rows import emit
+
+
+def await_guest(ctx: Context) -> Outcome:
+    driver = steps.driver_of(ctx)
+    state = driver.inspect_machine(ctx.instance.id)
+    if state is None or state.power not in (PowerState.RUNNING, PowerState.STARTING):
+        return Done({"ready": False})  # stopped or deleted meanwhile: nothing left to watch
+    if driver.is_guest_ready(ctx.instance.id):
+        return Done({"ready": True})
+    return NotYet(state.next_change_at, message="waiting for the guest to answer")
+
+
+def mark_ready(tx: Tx, ctx: Context) -> None:
+    if not ctx.memo.get("ready"):
+        return
+    expect = {"status": InstanceStatus.RUNNING, "deleted_at": None, "guest_ready_at": None}
+    if instances.change(tx, ctx.instance.id, expect=expect, guest_ready_at=tx.now):
+        emit(tx, ctx, "instance.guest_ready")
+
+
+def say_nothing(tx: Tx, ctx: Context, failure: Failure) -> None:
+    """A guest that never answers is no state of the instance: the job's error tells it."""
+
+
+WORKFLOW = Workflow(
+    action="instance.watch_guest",
+    steps=(
+        Step("await_guest", do=await_guest),
+        RowStep("mark_ready", do=mark_ready),
+    ),
+    on_failed=say_nothing,
+)
