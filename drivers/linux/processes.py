@@ -104,6 +104,12 @@ def end_processes(processes: Iterable[Process], *, grace_s: float, kill_wait_s: 
         return handles.alive()
 
 
+def signal_processes(processes: Iterable[Process], signal_number: int) -> None:
+    """Send a signal to each; those that ended meanwhile are passed over."""
+    with _Handles(processes) as handles:
+        handles.send(signal_number)
+
+
 class _Handles:
     """Open pidfds of processes. A pidfd becomes readable when its process has ended. Source: pidfd_open(2)."""
 
