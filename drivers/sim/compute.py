@@ -1,0 +1,426 @@
+"""Simulated machines of one kind: rows that say what a machine turns into, and when."""
+
+from __future__ import annotations
+
+import posixpath
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from iaas.drivers.interface import (
+    ComputeCapability,
+    ExecResult,
+    GuestFile,
+    GuestUnavailableError,
+    MachineKind,
+    MachineSpec,
+    MachineState,
+    NotFoundError,
+    PermanentError,
+    PowerState,
+    TransientError,
+    UnsupportedError,
+)
+from iaas.drivers.interface.compute import LifecycleListener
+from iaas.drivers.sim import console
+from iaas.drivers.sim.guest import Guest
+from iaas.drivers.sim.guest_facts import read_facts
+from iaas.drivers.sim.guest_files import GuestFileError
+from iaas.drivers.sim.latency import Delay
+from iaas.drivers.sim.world import SimWorld, from_microseconds
+
+_COMMON = frozenset(
+    {
+        ComputeCapability.EXEC,
+        ComputeCapability.CONSOLE,
+        ComputeCapability.FILE_PUSH,
+        ComputeCapability.GRACEFUL_STOP,
+    }
+)
+CAPABILITIES = {
+    MachineKind.VM: _COMMON,
+    MachineKind.CONTAINER: _COMMON | {ComputeCapability.PRIVILEGED, ComputeCapability.NESTING},
+}
+_COLUMNS = "machine_id, kind, hostname, vcpus, memory_mib, generation, passage, target, due_us, ready_us, busy_until_us"
+
+
+class _Machine(NamedTuple):
+    """One row of ``machines``, as far as power and shape go."""
+
+    machine_id: str
+    kind: str
+    hostname: str
+    vcpus: int
+    memory_mib: int
+    generation: int
+    passage: str  # the word of the passage until ``due_us``
+    target: str  # the power state from ``due_us`` on
+    due_us: int
+    ready_us: int  # when the guest has booted, while the target is running
+    busy_until_us: int  # work on the disk that the next start waits for
+
+    def power(self, now_us: int) -> PowerState:
+        return PowerState(self.passage if self.due_us > now_us else self.target)
+
+    def is_ready(self, now_us: int) -> bool:
+        return self.power(now_us) is PowerState.RUNNING and self.ready_us <= now_us
+
+    def state(self, now_us: int) -> MachineState:
+        power = self.power(now_us)
+        next_us = self.due_us if self.due_us > now_us else None
+        if power is PowerState.RUNNING and self.ready_us > now_us:
+            next_us = self.ready_us
+        return MachineState(
+            machine_id=self.machine_id,
+            kind=MachineKind(self.kind),
+            power=power,
+            vcpus=self.vcpus,
+            memory_mib=self.memory_mib,
+            generation=self.generation,
+            next_change_at=None if next_us is None else from_microseconds(next_us),
+        )
+
+
+class SimComputeDriver:
+    """Machines of one kind in a simulated world. Implements ComputeDriver.
+
+    ``next_change_at`` of a state is when its passage ends; for a running machine whose guest still boots it
+    is when the guest will be ready.
+    """
+
+    def __init__(self, kind: MachineKind, world: SimWorld) -> None:
+        self.kind = kind
+        self.capabilities = CAPABILITIES[kind]
+        self.world = world
+        self._listeners: list[LifecycleListener] = []
+
+    def check_available(self) -> None:
+        """Return while the world is open.
+
+        Raises:
+            BackendDownError: it was closed (or a fault says so).
+        """
+        with self.world.read("check_available"):
+            pass
+
+    def ensure_machine(self, spec: MachineSpec) -> MachineState:
+        """Make the machine, stopped; or give it the disk of a newer generation; or return what is there.
+
+        Raises:
+            NotFoundError: the image is not in this world.
+            PermanentError: the id belongs to a machine of another kind, or a rebuild meets one that is not stopped.
+            UnsupportedError: nesting or privileged for a kind without it.
+        """
+        if spec.kind is not self.kind:
+            raise PermanentError(f"this driver makes machines of kind {self.kind.value}, not {spec.kind.value}")
+        for flag, capability in (
+            (spec.nesting, ComputeCapability.NESTING),
+            (spec.privileged, ComputeCapability.PRIVILEGED),
+        ):
+            if flag and capability not in self.capabilities:
+                raise UnsupportedError(f"machines of kind {self.kind.value} cannot be {capability.value}")
+        with self.world.write("ensure_machine", spec.machine_id) as connection:
+            now_us = self.world.now_us()
+            present = self._find(connection, spec.machine_id, any_kind=True)
+            if present is None:
+                self._check_image(connection, spec.image_id)
+                self._insert(connection, spec, now_us)
+            elif present.kind != self.kind.value:
+                raise PermanentError(f"machine {spec.machine_id} exists as {present.kind}")
+            elif spec.generation > present.generation:
+                if present.power(now_us) not in {PowerState.STOPPED, PowerState.CRASHED}:
+                    raise PermanentError(f"machine {spec.machine_id} must be stopped to be rebuilt")
+                self._check_image(connection, spec.image_id)
+                self._rebuild(connection, spec, now_us)
+            else:
+                return present.state(now_us)
+            return self._get(connection, spec.machine_id).state(now_us)
+
+    def resize_machine(self, machine_id: str, *, vcpus: int, memory_mib: int) -> MachineState:
+        """Change the shape of a stopped machine.
+
+        Raises:
+            NotFoundError: there is no such machine.
+            PermanentError: it is not stopped.
+        """
+        with self.world.write("resize_machine", machine_id) as connection:
+            now_us = self.world.now_us()
+            machine = self._get(connection, machine_id)
+            if machine.power(now_us) not in {PowerState.STOPPED, PowerState.CRASHED}:
+                raise PermanentError(f"machine {machine_id} must be stopped to be resized")
+            if (machine.vcpus, machine.memory_mib) != (vcpus, memory_mib):
+                connection.execute(
+                    "UPDATE machines SET vcpus = ?, memory_mib = ?, busy_until_us = max(busy_until_us, ?)"
+                    " WHERE machine_id = ?",
+                    (vcpus, memory_mib, now_us + self._delay_us(Delay.RESIZE, machine_id), machine_id),
+                )
+            return self._get(connection, machine_id).state(now_us)
+
+    def start_machine(self, machine_id: str) -> MachineState:
+        """Start the machine; it is STARTING until ``next_change_at``. Running or starting already is success.
+
+        Raises:
+            NotFoundError: there is no such machine.
+            TransientError: it is still stopping.
+        """
+        with self.world.write("start_machine", machine_id) as connection:
+            now_us = self.world.now_us()
+            machine = self._get(connection, machine_id)
+            power = machine.power(now_us)
+            if power in {PowerState.RUNNING, PowerState.STARTING}:
+                return machine.state(now_us)
+            if power is PowerState.STOPPING:
+                raise TransientError(f"machine {machine_id} is still stopping")
+            due_us = max(now_us, machine.busy_until_us) + self._delay_us(Delay.START, machine_id)
+            started = machine._replace(
+                passage=PowerState.STARTING.value,
+                target=PowerState.RUNNING.value,
+                due_us=due_us,
+                ready_us=due_us + self._delay_us(Delay.GUEST_READY, machine_id),
+            )
+            self._save_power(connection, started)
+            console.record(
+                connection,
+                machine_id,
+                console.ConsoleEvent.BOOT,
+                at_us=due_us,
+                until_us=started.ready_us,
+                text=machine.hostname,
+            )
+            return started.state(now_us)
+
+    def stop_machine(self, machine_id: str, *, force: bool) -> MachineState:
+        """Ask the guest to stop, or cut the power; STOPPING until ``next_change_at``.
+
+        A guest that still boots obeys a graceful stop once it is ready.
+
+        Raises:
+            NotFoundError: there is no such machine.
+        """
+        with self.world.write("stop_machine", machine_id) as connection:
+            now_us = self.world.now_us()
+            machine = self._get(connection, machine_id)
+            power = machine.power(now_us)
+            if power is PowerState.STOPPED:
+                return machine.state(now_us)
+            if force:
+                due_us = now_us + self._delay_us(Delay.STOP_FORCED, machine_id)
+                if power is PowerState.STOPPING:
+                    due_us = min(due_us, machine.due_us)
+                console.cut(connection, machine_id, self.kind, now_us=now_us)
+                return self._stop(connection, machine, due_us).state(now_us)
+            if power is PowerState.STOPPING or self.world.faults.is_deaf(machine_id):
+                return machine.state(now_us)
+            if power is PowerState.CRASHED:  # nobody is there to ask
+                return self._stop(connection, machine, now_us).state(now_us)
+            return self._shut_down(connection, machine, now_us, announce=False).state(now_us)
+
+    def remove_machine(self, machine_id: str) -> None:
+        """Remove the machine with its files and console, running or not, at once. Already absent is success."""
+        with self.world.write("remove_machine", machine_id) as connection:
+            if self._find(connection, machine_id) is not None:
+                for table in ("machines", "nics", "files", "console"):
+                    connection.execute(f"DELETE FROM {table} WHERE machine_id = ?", (machine_id,))  # noqa: S608 - the names are ours, above
+
+    def inspect_machine(self, machine_id: str) -> MachineState | None:
+        """Return what there is at this moment of the cloud clock, None when there is nothing."""
+        with self.world.read("inspect_machine", machine_id) as connection:
+            machine = self._find(connection, machine_id)
+            return None if machine is None else machine.state(self.world.now_us())
+
+    def inventory(self) -> list[MachineState]:
+        """Return all machines of this kind. Walks the whole world: for the doctor, not for common paths."""
+        with self.world.read("inventory") as connection:
+            now_us = self.world.now_us()
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM machines WHERE kind = ?",  # noqa: S608 - the columns are ours, above
+                (self.kind.value,),
+            )
+            return [_Machine._make(row).state(now_us) for row in rows]
+
+    def is_guest_ready(self, machine_id: str) -> bool:
+        """Return whether the boot is through. False for machines that do not run, or are not there."""
+        with self.world.read("is_guest_ready", machine_id) as connection:
+            machine = self._find(connection, machine_id)
+            return machine is not None and machine.is_ready(self.world.now_us())
+
+    def read_console(self, machine_id: str, *, tail_bytes: int) -> bytes:
+        """Return the end of what the console has shown by now.
+
+        Raises:
+            NotFoundError: there is no such machine.
+        """
+        with self.world.read("read_console", machine_id) as connection:
+            self._get(connection, machine_id)
+            return console.tail(connection, machine_id, self.kind, now_us=self.world.now_us(), tail_bytes=tail_bytes)
+
+    def execute(self, machine_id: str, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> ExecResult:
+        """Let the scripted guest run a command; it takes no time, and ``sleep`` only counts.
+
+        Raises:
+            NotFoundError: there is no such machine.
+            GuestUnavailableError: it does not run, or its guest is not ready.
+        """
+        with self.world.write("execute", machine_id) as connection:
+            now_us = self.world.now_us()
+            machine = self._get(connection, machine_id)
+            if not machine.is_ready(now_us):
+                raise GuestUnavailableError(f"nothing answers in machine {machine_id}")
+            guest = Guest(connection, read_facts(connection, machine_id, now_us))
+            result = guest.execute(argv, timeout_s=timeout_s, stdin=stdin)
+            stopped = None
+            if guest.power_request == "poweroff":
+                stopped = self._shut_down(connection, machine, now_us, announce=True)
+            elif guest.power_request == "reboot":
+                self._reboot(connection, machine, now_us)
+        if stopped is not None:  # after the commit: a listener that looks must see it
+            self.world.expect_announcement(machine_id, stopped.due_us)
+        return result
+
+    def push_file(self, machine_id: str, file: GuestFile) -> None:
+        """Write one file into the guest, running or not; missing folders are made.
+
+        Raises:
+            NotFoundError: there is no such machine.
+            PermanentError: the path is not absolute, is a folder, or leads through a file.
+        """
+        with self.world.write("push_file", machine_id) as connection:
+            self._get(connection, machine_id)
+            if not file.path.startswith("/"):
+                raise PermanentError(f"{file.path}: the path must be absolute")
+            files = Guest(connection, read_facts(connection, machine_id, self.world.now_us())).files
+            path = files.absolute(file.path)
+            try:
+                files.make_folder(posixpath.dirname(path), parents=True)
+                files.write(path, file.content, mode=file.mode & 0o7777)
+            except GuestFileError as exc:
+                raise PermanentError(f"{file.path}: {exc}") from exc
+
+    def on_lifecycle(self, listener: LifecycleListener) -> None:
+        """Tell ``listener`` of machines that change by themselves, when the cloud clock reaches that moment."""
+        self._listeners.append(listener)
+        self.world.listen(self.kind, listener)
+
+    def crash_machine(self, machine_id: str) -> None:
+        """Let a running machine crash now, as a kernel panic would; the listeners hear of it.
+
+        Raises:
+            NotFoundError: there is no such machine.
+            PermanentError: it does not run.
+        """
+        with self.world.write("stop_machine", machine_id) as connection:
+            now_us = self.world.now_us()
+            machine = self._get(connection, machine_id)
+            if machine.power(now_us) is not PowerState.RUNNING:
+                raise PermanentError(f"machine {machine_id} does not run")
+            console.cut(connection, machine_id, self.kind, now_us=now_us)
+            console.record(
+                connection, machine_id, console.ConsoleEvent.TEXT, at_us=now_us, text="Kernel panic - not syncing\n"
+            )
+            crashed = machine._replace(passage="", target=PowerState.CRASHED.value, due_us=now_us, ready_us=0)
+            self._save_power(connection, crashed, unannounced=True)
+        self.world.expect_announcement(machine_id, now_us)
+
+    def close(self) -> None:
+        """Let go of the listeners. The world is closed by who opened it; its machines stay."""
+        for listener in self._listeners:
+            self.world.unlisten(self.kind, listener)
+        self._listeners.clear()
+
+    # --- rows -----------------------------------------------------------------------------------------------
+
+    def _find(self, connection: sqlite3.Connection, machine_id: str, *, any_kind: bool = False) -> _Machine | None:
+        row = connection.execute(
+            f"SELECT {_COLUMNS} FROM machines WHERE machine_id = ?",  # noqa: S608 - the columns are ours, above
+            (machine_id,),
+        ).fetchone()
+        # A machine of the other kind is the other driver's: for this one it is not there.
+        return _Machine._make(row) if row is not None and (any_kind or row[1] == self.kind.value) else None
+
+    def _get(self, connection: sqlite3.Connection, machine_id: str) -> _Machine:
+        machine = self._find(connection, machine_id)
+        if machine is None:
+            raise NotFoundError(f"there is no machine {machine_id}")
+        return machine
+
+    def _check_image(self, connection: sqlite3.Connection, image_id: str) -> None:
+        found = connection.execute(
+            "SELECT 1 FROM images WHERE image_id = ? AND kind = ?", (image_id, self.kind.value)
+        ).fetchone()
+        if found is None:
+            raise NotFoundError(f"there is no image {image_id} for kind {self.kind.value}")
+
+    def _insert(self, connection: sqlite3.Connection, spec: MachineSpec, now_us: int) -> None:
+        connection.execute(
+            "INSERT INTO machines (machine_id, kind, hostname, vcpus, memory_mib, root_disk_gib, image_id, nesting,"
+            " privileged, generation, busy_until_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                spec.machine_id,
+                spec.kind.value,
+                spec.hostname,
+                spec.vcpus,
+                spec.memory_mib,
+                spec.root_disk_gib,
+                spec.image_id,
+                spec.nesting,
+                spec.privileged,
+                spec.generation,
+                now_us + self._delay_us(Delay.CREATE, spec.machine_id),
+            ),
+        )
+        for nic in spec.nics:
+            connection.execute(
+                "INSERT INTO nics (machine_id, device_index, nic_id, network_id, mac) VALUES (?, ?, ?, ?, ?)",
+                (spec.machine_id, nic.device_index, nic.nic_id, nic.network_id, nic.mac),
+            )
+
+    def _rebuild(self, connection: sqlite3.Connection, spec: MachineSpec, now_us: int) -> None:
+        connection.execute("DELETE FROM files WHERE machine_id = ?", (spec.machine_id,))
+        connection.execute(
+            "UPDATE machines SET image_id = ?, hostname = ?, root_disk_gib = ?, generation = ?,"
+            " busy_until_us = max(busy_until_us, ?) WHERE machine_id = ?",
+            (
+                spec.image_id,
+                spec.hostname,
+                spec.root_disk_gib,
+                spec.generation,
+                now_us + self._delay_us(Delay.REBUILD, spec.machine_id),
+                spec.machine_id,
+            ),
+        )
+
+    def _shut_down(self, connection: sqlite3.Connection, machine: _Machine, now_us: int, *, announce: bool) -> _Machine:
+        begins_us = max(now_us, machine.ready_us)
+        due_us = begins_us + self._delay_us(Delay.STOP_GRACEFUL, machine.machine_id)
+        console.record(connection, machine.machine_id, console.ConsoleEvent.SHUTDOWN, at_us=begins_us, until_us=due_us)
+        return self._stop(connection, machine, due_us, announce=announce)
+
+    def _stop(
+        self, connection: sqlite3.Connection, machine: _Machine, due_us: int, *, announce: bool = False
+    ) -> _Machine:
+        stopped = machine._replace(
+            passage=PowerState.STOPPING.value, target=PowerState.STOPPED.value, due_us=due_us, ready_us=0
+        )
+        self._save_power(connection, stopped, unannounced=announce)
+        return stopped
+
+    def _reboot(self, connection: sqlite3.Connection, machine: _Machine, now_us: int) -> None:
+        down_us = now_us + self._delay_us(Delay.STOP_GRACEFUL, machine.machine_id)
+        ready_us = down_us + self._delay_us(Delay.GUEST_READY, machine.machine_id)
+        # The machine itself never stops running, as on real hosts: only its guest is away for a while.
+        self._save_power(connection, machine._replace(ready_us=ready_us))
+        for event, at_us, until_us in (
+            (console.ConsoleEvent.SHUTDOWN, now_us, down_us),
+            (console.ConsoleEvent.BOOT, down_us, ready_us),
+        ):
+            console.record(connection, machine.machine_id, event, at_us=at_us, until_us=until_us, text=machine.hostname)
+
+    def _save_power(self, connection: sqlite3.Connection, machine: _Machine, *, unannounced: bool = False) -> None:
+        connection.execute(
+            "UPDATE machines SET passage = ?, target = ?, due_us = ?, ready_us = ?, unannounced = ?"
+            " WHERE machine_id = ?",
+            (machine.passage, machine.target, machine.due_us, machine.ready_us, unannounced, machine.machine_id),
+        )
+
+    def _delay_us(self, delay: Delay, machine_id: str) -> int:
+        return self.world.latency.microseconds(self.kind, delay, machine_id)

@@ -1,0 +1,263 @@
+"""The simulated world: one SQLite file, the cloud clock, and the few changes that happen by themselves.
+
+States are never "advanced": a row says what a machine turns into and when, and whoever looks computes the
+present from the clock. So time may jump by a year at no cost, and nothing walks all machines.
+"""
+
+from __future__ import annotations
+
+import heapq
+import sqlite3
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+
+from iaas.drivers.interface import BackendDownError, MachineKind, PermanentError, PowerState
+from iaas.drivers.sim.faults import Faults
+from iaas.drivers.sim.latency import LatencyModel
+from iaas.kernel.clock import CloudClock
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 10.0
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+# Times are whole microseconds since 1970: as floating point numbers they would be rounded, and a frozen
+# clock advanced to exactly ``next_change_at`` could still stand a hair before it.
+SCHEMA = """
+CREATE TABLE machines (
+  machine_id TEXT PRIMARY KEY, kind TEXT NOT NULL, hostname TEXT NOT NULL,
+  vcpus INTEGER NOT NULL, memory_mib INTEGER NOT NULL, root_disk_gib INTEGER NOT NULL, image_id TEXT NOT NULL,
+  nesting INTEGER NOT NULL, privileged INTEGER NOT NULL, generation INTEGER NOT NULL,
+  passage TEXT NOT NULL DEFAULT '', target TEXT NOT NULL DEFAULT 'stopped', due_us INTEGER NOT NULL DEFAULT 0,
+  ready_us INTEGER NOT NULL DEFAULT 0, busy_until_us INTEGER NOT NULL DEFAULT 0,
+  unannounced INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX machines_unannounced ON machines (due_us) WHERE unannounced = 1;
+CREATE TABLE nics (
+  machine_id TEXT NOT NULL, device_index INTEGER NOT NULL, nic_id TEXT NOT NULL, network_id TEXT NOT NULL,
+  mac TEXT NOT NULL, PRIMARY KEY (machine_id, device_index)
+) WITHOUT ROWID;
+CREATE INDEX nics_nic ON nics (nic_id);
+CREATE TABLE files (
+  machine_id TEXT NOT NULL, path TEXT NOT NULL, mode INTEGER NOT NULL, content BLOB, PRIMARY KEY (machine_id, path)
+) WITHOUT ROWID;
+CREATE TABLE console (
+  machine_id TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL, at_us INTEGER NOT NULL,
+  until_us INTEGER NOT NULL, text TEXT NOT NULL DEFAULT '', PRIMARY KEY (machine_id, seq)
+) WITHOUT ROWID;
+CREATE TABLE networks (
+  network_id TEXT PRIMARY KEY, cidr TEXT NOT NULL, gateway TEXT NOT NULL, dns_domain TEXT NOT NULL,
+  mtu INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE ports (
+  network_id TEXT NOT NULL, nic_id TEXT NOT NULL, mac TEXT NOT NULL, address TEXT NOT NULL, hostname TEXT NOT NULL,
+  PRIMARY KEY (network_id, nic_id)
+) WITHOUT ROWID;
+CREATE INDEX ports_address ON ports (network_id, address);
+CREATE INDEX ports_nic ON ports (nic_id);
+CREATE TABLE images (
+  image_id TEXT NOT NULL, kind TEXT NOT NULL, size_bytes INTEGER NOT NULL, PRIMARY KEY (image_id, kind)
+) WITHOUT ROWID;
+"""
+
+LifecycleCallback = Callable[[str, PowerState], None]
+
+
+def from_microseconds(moment_us: int) -> datetime:
+    """Return the time that ``moment_us`` microseconds after 1970 are."""
+    return EPOCH + timedelta(microseconds=moment_us)
+
+
+class Operation:
+    """One driver call: strikes its faults, holds the connection, commits or rolls back."""
+
+    __slots__ = ("_name", "_resource_id", "_world", "_writes")
+
+    def __init__(self, world: SimWorld, name: str, resource_id: str | None, *, writes: bool) -> None:
+        self._world = world
+        self._name = name
+        self._resource_id = resource_id
+        self._writes = writes
+
+    def __enter__(self) -> sqlite3.Connection:
+        world = self._world
+        world.faults.strike(self._name, self._resource_id, "before")
+        world.lock.acquire()
+        try:
+            connection = world.connection()
+            if self._writes:
+                connection.execute("BEGIN IMMEDIATE")
+        except BaseException:  # whatever it is, the lock must not stay taken
+            world.lock.release()
+            raise
+        return connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        world = self._world
+        try:
+            if self._writes:
+                world.connection().execute("COMMIT" if kind is None else "ROLLBACK")
+        finally:
+            world.lock.release()
+        if kind is None:
+            world.faults.strike(self._name, self._resource_id, "after")
+
+
+class SimWorld:
+    """Everything that exists in one simulated world.
+
+    Args:
+        path: the world's file, made when absent; ``":memory:"`` for one that ends with the process.
+        clock: the cloud clock; the world has no time of its own.
+        latency: how long things take; may be replaced at any moment by setting ``latency``.
+
+    Raises:
+        PermanentError: the file was written by another version of the simulation.
+        BackendDownError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path | str, clock: CloudClock, latency: LatencyModel | None = None) -> None:
+        self.path = path
+        self.clock = clock
+        self.latency = latency or LatencyModel()
+        self.faults = Faults()
+        self.lock = threading.RLock()
+        self._listeners: dict[MachineKind, list[LifecycleCallback]] = {}
+        self._notices: list[tuple[int, str]] = []
+        self._timer: threading.Timer | None = None
+        self._connection: sqlite3.Connection | None = _open(path)
+        for due_us, machine_id in self._connection.execute(
+            "SELECT due_us, machine_id FROM machines WHERE unannounced = 1 ORDER BY due_us"
+        ):
+            self._notices.append((due_us, machine_id))  # sorted, hence a heap already
+        clock.on_change(self.announce_due)
+
+    def connection(self) -> sqlite3.Connection:
+        """Return the connection; hold ``lock`` while using it.
+
+        Raises:
+            BackendDownError: the world was closed.
+        """
+        if self._connection is None:
+            raise BackendDownError("the simulated world is closed")
+        return self._connection
+
+    def read(self, operation: str, resource_id: str | None = None) -> Operation:
+        """Return the context of a call that changes nothing."""
+        return Operation(self, operation, resource_id, writes=False)
+
+    def write(self, operation: str, resource_id: str | None = None) -> Operation:
+        """Return the context of a call that changes something: one transaction, all or nothing."""
+        return Operation(self, operation, resource_id, writes=True)
+
+    def now_us(self) -> int:
+        """Return the cloud time in microseconds since 1970."""
+        return (self.clock.now() - EPOCH) // _MICROSECOND
+
+    def copy_to(self, target: Path) -> None:
+        """Write the present world to ``target`` as one complete file, while this one goes on.
+
+        A closed world is a single file too and can simply be copied.
+        """
+        with self.lock:
+            copied = sqlite3.connect(target)
+            try:
+                self.connection().backup(copied)
+            finally:
+                copied.close()
+
+    def close(self) -> None:
+        """Close the file. Machines stay as they are, and time goes on for them."""
+        with self.lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            self._notices.clear()
+
+    # --- changes nobody asked for ---------------------------------------------------------------------------
+
+    def listen(self, kind: MachineKind, listener: LifecycleCallback) -> None:
+        """Tell ``listener`` of machines of ``kind`` that change by themselves."""
+        with self.lock:
+            self._listeners.setdefault(kind, []).append(listener)
+
+    def unlisten(self, kind: MachineKind, listener: LifecycleCallback) -> None:
+        """Tell ``listener`` no more. Unknown is success."""
+        with self.lock:
+            listeners = self._listeners.get(kind, [])
+            if listener in listeners:
+                listeners.remove(listener)
+
+    def expect_announcement(self, machine_id: str, due_us: int) -> None:
+        """Have the listeners told at ``due_us`` what became of a machine whose row is marked unannounced."""
+        with self.lock:
+            heapq.heappush(self._notices, (due_us, machine_id))
+        self.announce_due()
+
+    def announce_due(self) -> None:
+        """Tell the listeners what is due. Called when the clock jumps, and by a timer while it runs."""
+        heard: list[tuple[LifecycleCallback, str, PowerState]] = []
+        with self.lock:
+            if self._connection is None:
+                return
+            now_us = self.now_us()
+            while self._notices and self._notices[0][0] <= now_us:
+                _, machine_id = heapq.heappop(self._notices)
+                row = self._connection.execute(
+                    "UPDATE machines SET unannounced = 0 WHERE machine_id = ? AND unannounced = 1 AND due_us <= ?"
+                    " RETURNING kind, target",
+                    (machine_id, now_us),
+                ).fetchone()
+                if row is not None:
+                    heard += [
+                        (listener, machine_id, PowerState(row[1]))
+                        for listener in self._listeners.get(MachineKind(row[0]), ())
+                    ]
+            self._arm_timer()
+        for listener, machine_id, power in heard:  # without the lock: a listener may call the driver
+            listener(machine_id, power)
+
+    def _arm_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._notices:
+            return
+        wait_s = self.clock.wall_seconds_until(from_microseconds(self._notices[0][0]))
+        if wait_s is None:
+            return  # frozen: the next jump of the clock calls us
+        self._timer = threading.Timer(min(wait_s, threading.TIMEOUT_MAX), self.announce_due)
+        self._timer.daemon = True
+        self._timer.start()
+
+
+def _open(path: Path | str) -> sqlite3.Connection:
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    except sqlite3.OperationalError as exc:
+        raise BackendDownError(f"the simulated world cannot be opened: {exc}") from exc
+    try:
+        # A killed process loses nothing that reached the operating system; only a power cut could, and a
+        # simulated world is no place for what must survive that.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = OFF")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif version != SCHEMA_VERSION:
+            raise PermanentError(f"the simulated world has format {version}, this version reads {SCHEMA_VERSION}")
+    except sqlite3.DatabaseError as exc:
+        connection.close()
+        raise BackendDownError(f"the simulated world cannot be opened: {exc}") from exc
+    except PermanentError:
+        connection.close()
+        raise
+    return connection
