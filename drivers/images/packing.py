@@ -48,7 +48,8 @@ def make_container_tarball(root: Path, target: Path, *, description: str) -> Non
     metadata = (
         "architecture: x86_64\n"
         "creation_date: 1700000000\n"  # required; a constant, so that equal trees give equal bytes
-        f"properties: {{description: {description}, os: tiny}}\n"
+        # LXD's driver takes the guest as ready when this file is there (docs/container-machines.md).
+        f"properties: {{description: {description}, os: tiny, iaas.ready_file: /run/iaas-ready}}\n"
     ).encode()
 
     def own(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
