@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import string
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from iaas.drivers.linux.cleanup import leftovers, remove_deployment
 from iaas.drivers.linux.daemons import PrivateDaemons
@@ -57,6 +60,15 @@ def reasons_against() -> list[str]:
     if sys.platform != "linux":
         return ["the real backend needs Linux"]
     return [f"{finding.message} ({finding.remedy})" for finding in check_host() if finding.blocks]
+
+
+def require_real_host() -> None:
+    """Skip the test where the real backend cannot run; fail it there if IAAS_REQUIRE_REAL=1 (as on CI)."""
+    if reasons := reasons_against():
+        text = "no real backend on this host: " + "; ".join(reasons)
+        if os.environ.get("IAAS_REQUIRE_REAL") == "1":
+            pytest.fail(text)
+        pytest.skip(text)
 
 
 def remove_killed_runs() -> list[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import socket
 
 from iaas.drivers.interface import BackendDownError
 from iaas.drivers.linux.fabric import Fabric
 from iaas.drivers.linux.processes import Process, end_processes, find_processes, namespace_inode
 from iaas.drivers.linux.programs import ProgramError, run_program
 from iaas.drivers.linux.records import write_text_atomically
+from iaas.drivers.linux.unix_sockets import is_accepting
 from iaas.drivers.linux.waiting import wait_until
 
 START_TIMEOUT_S = 60  # 0.1 s when all is well; the first start on a loaded machine may read its disk for long
@@ -94,10 +94,4 @@ class PrivateLibvirtd:
         logger.info("private libvirtd is up")
 
     def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(5)
-            try:
-                probe.connect(str(self.socket_path))
-            except (FileNotFoundError, ConnectionRefusedError, TimeoutError):
-                return False
-        return True
+        return is_accepting(self.socket_path)

@@ -15,6 +15,7 @@ from iaas.drivers.linux.names import CONTAINER_VETH
 from iaas.drivers.linux.namespaces import netlink
 from iaas.drivers.linux.processes import Process, end_processes, find_processes, namespace_inode
 from iaas.drivers.linux.programs import environment, run_program
+from iaas.drivers.linux.unix_sockets import is_accepting
 from iaas.drivers.linux.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ class PrivateLXD:
     def _answers(self) -> bool:
         import httpx
 
+        if not is_accepting(self.socket_path):  # asked first, since httpx forgets to close a socket that is refused
+            return False
         try:
             with self._client() as client:
                 return client.get("/1.0", timeout=5).status_code == httpx.codes.OK

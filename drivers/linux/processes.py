@@ -67,10 +67,12 @@ def parent_pid(pid: int) -> int | None:
 
 
 def namespace_inode(pid: int, kind: str) -> int | None:
-    """Return the inode of the process's ``net`` or ``mnt`` namespace; None when it is gone."""
+    """Return the inode of the process's ``net`` or ``mnt`` namespace; None when it is gone or closed even to root."""
     try:
         return os.stat(PROC / str(pid) / "ns" / kind).st_ino
     except (FileNotFoundError, ProcessLookupError):
+        return None
+    except PermissionError:  # the init of a machine may have more rights than we; it is none of ours then
         return None
 
 
