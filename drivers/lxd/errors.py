@@ -12,6 +12,7 @@ _MESSAGE_LIMIT = 300
 
 _NO_ROOM = ("no space left", "disk quota exceeded", "not enough space", "exceeds the available space")
 _BUSY = ("is busy running", "database is locked", "device or resource busy", "operation already in progress")
+_FINAL = ("is a directory", "not a directory", "file name too long")  # answered with 500 by the file API
 _DOWN = ("lxd is shutting down", "daemon is shutting down", "daemon not setup yet", "not ready")
 
 
@@ -34,6 +35,8 @@ def driver_error(action: str, status_code: int, text: str) -> DriverError:
         return TransientError(message)
     if status_code == 404:
         return NotFoundError(message)
+    if any(mark in lowered for mark in _FINAL):
+        return PermanentError(message)
     if status_code >= 500 or status_code == 409:
         return TransientError(message)
     return PermanentError(message)

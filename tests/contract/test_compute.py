@@ -354,7 +354,7 @@ def test_the_guest_has_the_shape_and_the_nic_asked_for(running: SharedMachine) -
 def test_the_console_shows_the_boot_and_its_tail_is_cut(running: SharedMachine) -> None:
     requires(running.subject, ComputeCapability.CONSOLE)
     text = running.driver.read_console(running.machine_id, tail_bytes=1_000_000)
-    assert len(text) > 20
+    assert len(text) > 10  # a container machine may say no more than "READY i-..."
     assert running.driver.read_console(running.machine_id, tail_bytes=10) == text[-10:]
 
 
