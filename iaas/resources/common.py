@@ -16,11 +16,12 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks: the project it acts in and its role there."""
+    """Who asks: the project it acts in, its role there, and the request that it belongs to."""
 
     project_id: str
     role: Role
     credential_id: str
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

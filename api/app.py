@@ -1,0 +1,99 @@
+"""Builds the WSGI application around one cloud."""
+
+from __future__ import annotations
+
+import re
+
+import structlog
+from flask import Flask, Response, g, redirect, request
+from flask_smorest import Api
+
+from iaas import __version__
+from iaas.api import wiring
+from iaas.api.requests import MAX_BODY_BYTES, refuse_unknown_query
+from iaas.api.v1 import catalog, errors, identity, instances, jobs, key_pairs, meta
+from iaas.cloud import Cloud
+from iaas.kernel.errors import Unauthenticated
+
+OPEN_PATHS = frozenset({"/", "/v1", "/v1/", "/v1/capabilities", "/v1/health", "/v1/openapi.json"})
+DOCS = "/v1/docs"
+_REQUEST_ID = re.compile(r"^[A-Za-z0-9_.:-]{1,64}$")
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(cloud: Cloud, *, proxy_url: str | None = None) -> Flask:
+    """Return the application; ``proxy_url`` is told to clients as the way to guests."""
+    app = Flask("iaas", static_folder=None)
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False  # a redirect would break signed dialects
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it, the base class does not say so
+    app.config.update(
+        API_TITLE="iaas",
+        API_VERSION="v1",
+        OPENAPI_VERSION="3.1.0",
+        OPENAPI_URL_PREFIX="/v1",
+        OPENAPI_JSON_PATH="openapi.json",
+        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+    )
+    app.config[meta.PROXY_URL] = proxy_url
+    app.extensions[wiring.KEY] = cloud
+
+    app.before_request(_begin)
+    app.before_request(_authenticate)
+    app.before_request(refuse_unknown_query)
+    app.after_request(_end)
+
+    api = Api(
+        app,
+        spec_kwargs={
+            "info": {"description": "A cloud on one machine: VMs and container machines behind one API."},
+            "security": [{"token": []}],
+        },
+    )
+    api.spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
+    for module in (instances, jobs, key_pairs, catalog, identity, meta):
+        api.register_blueprint(module.blp, url_prefix="/v1")
+    errors.register(app)
+    _add_pages(app)
+    return app
+
+
+def _add_pages(app: Flask) -> None:
+    from flask_swagger_ui import get_swaggerui_blueprint
+
+    app.register_blueprint(
+        get_swaggerui_blueprint(
+            DOCS, "/v1/openapi.json", config={"app_name": "iaas API", "validatorUrl": None, "docExpansion": "list"}
+        )
+    )
+
+    def root() -> Response:
+        return redirect(f"{DOCS}/")  # type: ignore[return-value]  # werkzeug's response is what Flask takes
+
+    app.add_url_rule("/", "root", root)
+    app.add_url_rule("/v1", "v1_root", root)
+
+
+def _begin() -> None:
+    wanted = request.headers.get("X-Request-Id", "")
+    cloud = wiring.cloud()
+    g.request_id = wanted if _REQUEST_ID.match(wanted) else cloud.ids.new("req")
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _authenticate() -> None:
+    if request.path in OPEN_PATHS or request.path.startswith(DOCS) or not request.path.startswith("/v1"):
+        return
+    header = request.headers.get("Authorization", "")
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("send the API token as 'Authorization: Bearer <token>'")
+    g.principal = wiring.cloud().identity.authenticate(token.strip(), request_id=g.request_id)
+
+
+def _end(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.get("request_id", "")
+    response.headers["Server"] = f"iaas/{__version__}"
+    return response

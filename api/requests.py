@@ -1,0 +1,128 @@
+"""Reading requests strictly: JSON that is JSON, text that is text, no unknown parameter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from flask import Request, current_app, g, request
+from flask_smorest import Blueprint as SmorestBlueprint
+from marshmallow import RAISE, Schema
+from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+
+from iaas.kernel.errors import FieldError, InvalidInput, MalformedRequest
+from iaas.resources.common import Principal
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_DEPTH = 32
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def principal() -> Principal:
+    """Return who asks; the authentication has put it there."""
+    found: Principal = g.principal
+    return found
+
+
+class StrictParser(FlaskParser):
+    """Refuses unknown fields and parameters, and bodies that are not what they say."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION = {  # noqa: RUF012 - the library's class attribute
+        **FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION,
+        "json": RAISE,
+        "query": RAISE,
+    }
+
+    def load_json(self, req: Request, schema: Schema) -> Any:
+        return json_object(req)
+
+
+class Blueprint(SmorestBlueprint):
+    ARGUMENTS_PARSER = StrictParser()
+
+    def query(self, schema: type[Schema]) -> Callable[[F], F]:
+        """Declare the query parameters of a view; a view without this takes none."""
+
+        def decorate(view: F) -> F:
+            wrapped: F = self.arguments(schema, location="query")(view)
+            wrapped.takes_query = True  # type: ignore[attr-defined]  # read by refuse_unknown_query
+            return wrapped
+
+        return decorate
+
+
+def refuse_unknown_query() -> None:
+    """Refuse query parameters of views that declare none (the others are checked by their schema)."""
+    if not request.args or request.endpoint is None:
+        return
+    view: Any = current_app.view_functions[request.endpoint]
+    view_class = getattr(view, "view_class", None)
+    if view_class is not None:
+        view = getattr(view_class, request.method.lower(), view)
+    if getattr(view, "takes_query", False) or not request.path.startswith("/v1/"):
+        return
+    errors = [FieldError(name, "unknown", "is not a parameter of this call") for name in request.args]
+    raise InvalidInput(f"{errors[0].field}: {errors[0].message}", errors=errors)
+
+
+def json_object(req: Request) -> dict[str, Any]:
+    """Return the body, which must be one JSON object in UTF-8; an absent body counts as empty.
+
+    Raises:
+        MalformedRequest, UnsupportedMediaType, RequestEntityTooLarge: what it is instead.
+    """
+    try:
+        raw = req.get_data(cache=True)
+    except RequestEntityTooLarge as error:
+        raise RequestEntityTooLarge(f"the body is longer than {MAX_BODY_BYTES} bytes") from error
+    if not raw:
+        return {}
+    if req.mimetype not in ("application/json", "application/merge-patch+json"):
+        raise UnsupportedMediaType("send application/json")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedRequest(f"the body is not UTF-8: byte {error.start} is wrong") from error
+    try:
+        body = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+    except RecursionError as error:
+        raise MalformedRequest("the body is nested too deeply") from error
+    except ValueError as error:
+        raise MalformedRequest(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise MalformedRequest("the body must be a JSON object")
+    _check_text(body, "", 0)
+    return body
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the member {key[:80]!r} occurs twice")
+        found[key] = value
+    return found
+
+
+def _check_text(value: Any, path: str, depth: int) -> None:
+    """Refuse text that no database and no file can hold: NUL, lone surrogates."""
+    if depth > MAX_DEPTH:
+        raise MalformedRequest("the body is nested too deeply")
+    if isinstance(value, str):
+        if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
+            message = "holds a character that is not allowed (NUL or half a surrogate pair)"
+            raise InvalidInput(f"{path}: {message}", errors=[FieldError(path, "invalid_character", message)])
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            _check_text(key, path or "(member name)", depth + 1)
+            _check_text(member, f"{path}.{key}" if path else key, depth + 1)
+    elif isinstance(value, list):
+        for index, member in enumerate(value):
+            _check_text(member, f"{path}.{index}", depth + 1)

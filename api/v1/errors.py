@@ -1,0 +1,154 @@
+"""Errors as problem documents (RFC 9457). One table; a test fails when a member of the tree is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import structlog
+from flask import Flask, Response, g, json, request
+from werkzeug.exceptions import HTTPException
+
+from iaas.kernel import errors as tree
+from iaas.kernel.errors import CloudError, FieldError, InvalidInput
+
+log = structlog.get_logger(__name__)
+
+STATUS: Mapping[type[CloudError], int] = {
+    tree.MalformedRequest: 400,
+    tree.InvalidInput: 422,
+    tree.PayloadTooLarge: 413,
+    tree.Unauthenticated: 401,
+    tree.PermissionDenied: 403,
+    tree.QuotaExceeded: 403,
+    tree.NotFound: 404,
+    tree.AlreadyExists: 409,
+    tree.InvalidState: 409,
+    tree.InTransition: 409,
+    tree.InUse: 409,
+    tree.OutOfCapacity: 409,
+    tree.NotSupported: 409,
+    tree.GuestUnavailable: 409,
+    tree.PreconditionFailed: 412,
+    tree.RateLimited: 429,
+    tree.Internal: 500,
+    tree.Unavailable: 503,
+}
+
+_HTTP_CODES: Mapping[int, str] = {
+    400: "malformed",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+    422: "invalid_input",
+}
+
+RETRY_AFTER_S = 2
+
+
+def register(app: Flask) -> None:
+    app.register_error_handler(CloudError, _on_cloud_error)
+    app.register_error_handler(HTTPException, _on_http_error)
+    app.register_error_handler(Exception, _on_fault)
+
+
+def problem(error: CloudError, status: int | None = None) -> Response:
+    """Return the answer for an error."""
+    status = status or STATUS[type(error)]
+    document = {
+        "type": f"urn:iaas:error:{error.code}",
+        "title": error.code.replace("_", " "),
+        "status": status,
+        "detail": error.message,
+        "code": error.code,
+        "errors": [{"field": part.field, "code": part.code, "message": part.message} for part in error.errors],
+        "resource": {"type": error.resource.type, "id": error.resource.id} if error.resource else None,
+        "blockers": [{"type": part.type, "id": part.id} for part in error.blockers],
+        "retryable": error.retryable,
+        "request_id": g.get("request_id"),
+    }
+    response = Response(json.dumps(document), status=status, mimetype="application/problem+json")
+    if status in (429, 503):
+        response.headers["Retry-After"] = str(error.retry_after_s or RETRY_AFTER_S)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="iaas"'
+    return response
+
+
+def _on_cloud_error(error: CloudError) -> Response:
+    status = STATUS[type(error)]
+    if status >= 500:
+        log.error("request_failed", code=error.code, reason=error.message, detail=error.detail, path=request.path)
+    else:
+        log.info("request_refused", code=error.code, reason=error.message, path=request.path)
+    return problem(error)
+
+
+def _on_http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    if status == 422:
+        return problem(_from_schema(getattr(error, "data", {}).get("messages", {})))
+    if status < 400:  # a redirect of the router's
+        return Response(status=status, headers=dict(error.get_headers()))
+    code = _HTTP_CODES.get(status, "malformed" if status < 500 else "internal")
+    message = error.description or error.name
+    response = problem(CloudError(message, code=code), status)
+    if allowed := getattr(error, "valid_methods", None):
+        response.headers["Allow"] = ", ".join(sorted(allowed))
+    return response
+
+
+def _on_fault(error: Exception) -> Response:
+    log.error("request_broke", path=request.path, method=request.method, exc_info=error)
+    return problem(tree.Internal("a fault in the server; its log says more under the request id"))
+
+
+def _from_schema(messages: Any) -> InvalidInput:
+    errors = list(_flatten(messages, ()))
+    first = errors[0] if errors else FieldError("", "invalid", "is not valid")
+    return InvalidInput(f"{first.field}: {first.message}" if first.field else first.message, errors=errors)
+
+
+def _flatten(messages: Any, path: tuple[str, ...]) -> Iterator[FieldError]:
+    """Turn the schema library's tree ``{location: {field: [text]}}`` into a flat list."""
+    if isinstance(messages, dict):
+        for key, value in messages.items():
+            parts = (*path, str(key))
+            if not path and key in ("json", "query", "path", "headers"):
+                parts = ("",)
+            yield from _flatten(value, parts)
+        return
+    field = ".".join(part for part in path if part and part != "_schema")
+    field = field.removesuffix(".value").removesuffix(".key") if "labels" in path else field
+    for text in messages if isinstance(messages, list) else [messages]:
+        yield FieldError(field, _code_of(str(text)), _sentence(str(text)))
+
+
+_CODES = (
+    ("Unknown field", "unknown"),
+    ("Missing data", "required"),
+    ("Field may not be null", "required"),
+    ("Not a valid", "mistyped"),
+    ("Invalid input type", "mistyped"),
+    ("Longer than", "too_long"),
+    ("Shorter than", "too_short"),
+    ("Length must", "length"),
+    ("Must be one of", "not_a_choice"),
+    ("Must be", "out_of_range"),
+)
+
+_SENTENCES = {
+    "Unknown field.": "is not a field of this call",
+    "Missing data for required field.": "is required",
+    "Field may not be null.": "must not be null",
+}
+
+
+def _code_of(text: str) -> str:
+    return next((code for start, code in _CODES if text.startswith(start)), "invalid")
+
+
+def _sentence(text: str) -> str:
+    return _SENTENCES.get(text, text[:1].lower() + text[1:].rstrip("."))

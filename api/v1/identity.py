@@ -1,0 +1,187 @@
+"""/v1/projects, api_tokens, access_keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+from flask.views import MethodView
+from marshmallow import Schema, fields, validate
+
+from iaas.api.requests import Blueprint, principal
+from iaas.api.v1.catalog import created
+from iaas.api.v1.schemas import (
+    NAME,
+    LabelledPageQuery,
+    LabelsField,
+    LabelsPatchField,
+    NamedPageQuery,
+    Time,
+    listing_schema,
+    page,
+)
+from iaas.api.wiring import cloud
+from iaas.resources.common import Role
+from iaas.resources.identity import AccessKey, APIToken, Project
+
+blp = Blueprint("identity", __name__, description="Projects and their credentials.")
+
+_ROLES = validate.OneOf([role.value for role in Role])
+
+
+class ProjectSchema(Schema):
+    id = fields.String()
+    name = fields.String()
+    labels = LabelsField()
+    description = fields.String()
+    created_at = Time()
+    updated_at = Time()
+
+
+class NewProjectSchema(Schema):
+    name = fields.String(required=True, validate=NAME)
+    description = fields.String(validate=validate.Length(max=1024))
+    labels = LabelsField()
+
+
+class ProjectPatchSchema(Schema):
+    name = fields.String(validate=NAME)
+    description = fields.String(validate=validate.Length(max=1024))
+    labels = LabelsPatchField()
+
+
+class APITokenSchema(Schema):
+    id = fields.String()
+    name = fields.String()
+    project_id = fields.String()
+    role = fields.String(validate=_ROLES)
+    expires_at = Time(allow_none=True)
+    created_at = Time()
+
+
+class NewAPITokenResultSchema(APITokenSchema):
+    token = fields.String(metadata={"description": "only this once"})
+
+
+class NewAPITokenSchema(Schema):
+    name = fields.String(required=True, validate=NAME)
+    role = fields.String(validate=_ROLES)
+    project = fields.String(
+        validate=validate.Length(1, 128), metadata={"description": "name or id; your own if absent"}
+    )
+    expires_at = fields.AwareDateTime(format="iso")
+
+
+class AccessKeySchema(Schema):
+    id = fields.String()
+    name = fields.String()
+    project_id = fields.String()
+    role = fields.String(validate=_ROLES)
+    created_at = Time()
+
+
+class NewAccessKeyResultSchema(AccessKeySchema):
+    secret_access_key = fields.String(metadata={"description": "only this once"})
+
+
+class NewAccessKeySchema(Schema):
+    name = fields.String(required=True, validate=NAME)
+    role = fields.String(validate=_ROLES)
+    project = fields.String(
+        validate=validate.Length(1, 128), metadata={"description": "name or id; your own if absent"}
+    )
+
+
+@blp.route("/projects")
+class Projects(MethodView):
+    @blp.query(LabelledPageQuery)
+    @blp.response(200, listing_schema(ProjectSchema))
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """List projects (admins)."""
+        return page(*cloud().identity.list_projects(principal(), query["listing"]))
+
+    @blp.arguments(NewProjectSchema)
+    @blp.response(201, ProjectSchema)
+    def post(self, body: dict[str, Any]) -> tuple[Project, int, dict[str, str]]:
+        """Create a project (admins)."""
+        project = cloud().identity.create_project(principal(), **body)
+        return project, 201, {"Location": f"/v1/projects/{project.id}"}
+
+
+@blp.route("/projects/<project>")
+class OneProject(MethodView):
+    @blp.response(200, ProjectSchema)
+    def get(self, project: str) -> Project:
+        """Show a project: any to admins, one's own to others."""
+        return cloud().identity.get_project(principal(), project)
+
+    @blp.arguments(ProjectPatchSchema)
+    @blp.response(200, ProjectSchema)
+    def patch(self, body: dict[str, Any], project: str) -> Project:
+        """Change a project (admins, merge patch)."""
+        return cloud().identity.update_project(principal(), project, **body)
+
+    @blp.response(204)
+    def delete(self, project: str) -> None:
+        """Delete an empty project with its credentials (admins)."""
+        cloud().identity.delete_project(principal(), project)
+
+
+@blp.route("/api_tokens")
+class APITokens(MethodView):
+    @blp.query(NamedPageQuery)
+    @blp.response(200, listing_schema(APITokenSchema))
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """List the project's API tokens."""
+        return page(*cloud().identity.list_tokens(principal(), query["listing"]))
+
+    @blp.arguments(NewAPITokenSchema)
+    @blp.response(201, NewAPITokenResultSchema)
+    def post(self, body: dict[str, Any]) -> Response:
+        """Make an API token; nobody hands on more than he has."""
+        role = Role(body.pop("role")) if "role" in body else None
+        token, secret = cloud().identity.create_token(principal(), role=role, **body)
+        return created({**APITokenSchema().dump(token), "token": secret}, f"/v1/api_tokens/{token.id}")
+
+
+@blp.route("/api_tokens/<api_token>")
+class OneAPIToken(MethodView):
+    @blp.response(200, APITokenSchema)
+    def get(self, api_token: str) -> APIToken:
+        """Show an API token (never its secret)."""
+        return cloud().identity.get_token(principal(), api_token)
+
+    @blp.response(204)
+    def delete(self, api_token: str) -> None:
+        """Revoke an API token."""
+        cloud().identity.delete_token(principal(), api_token)
+
+
+@blp.route("/access_keys")
+class AccessKeys(MethodView):
+    @blp.query(NamedPageQuery)
+    @blp.response(200, listing_schema(AccessKeySchema))
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """List the project's access keys."""
+        return page(*cloud().identity.list_access_keys(principal(), query["listing"]))
+
+    @blp.arguments(NewAccessKeySchema)
+    @blp.response(201, NewAccessKeyResultSchema)
+    def post(self, body: dict[str, Any]) -> Response:
+        """Make an access key for signed dialects."""
+        role = Role(body.pop("role")) if "role" in body else None
+        key, secret = cloud().identity.create_access_key(principal(), role=role, **body)
+        return created({**AccessKeySchema().dump(key), "secret_access_key": secret}, f"/v1/access_keys/{key.id}")
+
+
+@blp.route("/access_keys/<access_key>")
+class OneAccessKey(MethodView):
+    @blp.response(200, AccessKeySchema)
+    def get(self, access_key: str) -> AccessKey:
+        """Show an access key (never its secret)."""
+        return cloud().identity.get_access_key(principal(), access_key)
+
+    @blp.response(204)
+    def delete(self, access_key: str) -> None:
+        """Revoke an access key."""
+        cloud().identity.delete_access_key(principal(), access_key)

@@ -1,0 +1,325 @@
+"""/v1/instances."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from flask import Response, jsonify, request
+from flask.views import MethodView
+from marshmallow import Schema, fields, validate
+
+from iaas.api.requests import Blueprint, principal
+from iaas.api.v1.jobs import JobSchema
+from iaas.api.v1.schemas import (
+    NAME,
+    FailureSchema,
+    LabelledPageQuery,
+    LabelsField,
+    LabelsPatchField,
+    StrictBoolean,
+    StrictInteger,
+    Time,
+    listing_schema,
+    page,
+)
+from iaas.api.wiring import cloud
+from iaas.kernel.errors import FieldError, InvalidInput, PreconditionFailed
+from iaas.resources.instances import ExecOutcome, Instance, InstanceStatus, InstanceTransition, NewInstance
+from iaas.resources.jobs import Job
+
+blp = Blueprint("instances", __name__, description="VMs and container machines, one and the same to their tenant.")
+
+KINDS = ("vm", "container")
+MAX_BATCH = 100
+_VCPUS = validate.Range(1, 512)
+_MEMORY_MIB = validate.Range(64, 4_194_304)
+_ROOT_DISK_GIB = validate.Range(1, 65_536)
+_STOP_TIMEOUT_S = validate.Range(0, 3600)
+
+
+class NICSchema(Schema):
+    id = fields.String()
+    network_id = fields.String()
+    mac = fields.String()
+    address = fields.String(allow_none=True)
+    device_index = fields.Integer()
+
+
+class InstanceSchema(Schema):
+    id = fields.String()
+    name = fields.String()
+    labels = LabelsField()
+    project_id = fields.String()
+    zone = fields.String()
+    kind = fields.String(validate=validate.OneOf(KINDS))
+    status = fields.String(validate=validate.OneOf([status.value for status in InstanceStatus]))
+    transition = fields.String(
+        allow_none=True, validate=validate.OneOf([transition.value for transition in InstanceTransition])
+    )
+    failure = fields.Nested(FailureSchema, allow_none=True)
+    generation = fields.Integer()
+    hostname = fields.String()
+    flavor = fields.String(allow_none=True)
+    vcpus = fields.Integer()
+    memory_mib = fields.Integer()
+    root_disk_gib = fields.Integer()
+    image_id = fields.String()
+    image = fields.String()
+    key_pairs = fields.List(fields.String())
+    nesting = fields.Boolean()
+    privileged = fields.Boolean()
+    nics = fields.List(fields.Nested(NICSchema))
+    address = fields.String(allow_none=True)
+    host_id = fields.String(allow_none=True)
+    guest_ready_at = Time(allow_none=True)
+    created_at = Time()
+    updated_at = Time()
+    deleted_at = Time(allow_none=True)
+
+
+class NewInstanceSchema(Schema):
+    kind = fields.String(required=True, validate=validate.OneOf(KINDS))
+    image = fields.String(required=True, validate=validate.Length(1, 128), metadata={"description": "name or id"})
+    flavor = fields.String(validate=validate.Length(1, 128), metadata={"description": "name or id"})
+    vcpus = StrictInteger(validate=_VCPUS)
+    memory_mib = StrictInteger(validate=_MEMORY_MIB)
+    root_disk_gib = StrictInteger(validate=_ROOT_DISK_GIB)
+    name = fields.String(validate=NAME)
+    hostname = fields.String(validate=validate.Length(1, 63))
+    zone = fields.String(validate=validate.Length(1, 128))
+    key_pairs = fields.List(fields.String(validate=validate.Length(1, 128)), validate=validate.Length(max=32))
+    user_data = fields.String(validate=validate.Length(max=131_072))
+    user_data_encoding = fields.String(load_default="plain", validate=validate.OneOf(["plain", "base64"]))
+    labels = LabelsField()
+    nesting = StrictBoolean()
+    privileged = StrictBoolean()
+
+
+class BatchSchema(Schema):
+    instances = fields.List(
+        fields.Nested(NewInstanceSchema), required=True, validate=validate.Length(min=1, max=MAX_BATCH)
+    )
+
+
+class AcceptedSchema(Schema):
+    instance = fields.Nested(InstanceSchema)
+    job = fields.Nested(JobSchema)
+
+
+class BatchAcceptedSchema(Schema):
+    instances = fields.List(fields.Nested(InstanceSchema))
+    jobs = fields.List(fields.Nested(JobSchema))
+
+
+class InstancePatchSchema(Schema):
+    name = fields.String(validate=NAME)
+    labels = LabelsPatchField()
+
+
+class InstanceQuery(LabelledPageQuery):
+    status = fields.String(validate=validate.OneOf([status.value for status in InstanceStatus]))
+    kind = fields.String(validate=validate.OneOf(KINDS))
+    zone = fields.String(validate=validate.Length(1, 128))
+    deleted = fields.Boolean(load_default=False)
+
+
+class NoBodySchema(Schema):
+    """Takes no field at all."""
+
+
+class StopSchema(Schema):
+    force = StrictBoolean(load_default=False)
+    timeout_s = StrictInteger(load_default=60, validate=_STOP_TIMEOUT_S)
+
+
+class ResizeSchema(Schema):
+    flavor = fields.String(validate=validate.Length(1, 128))
+    vcpus = StrictInteger(validate=_VCPUS)
+    memory_mib = StrictInteger(validate=_MEMORY_MIB)
+
+
+class RebuildSchema(Schema):
+    image = fields.String(validate=validate.Length(1, 128))
+
+
+class ExecSchema(Schema):
+    command = fields.List(
+        fields.String(validate=validate.Length(max=65_536)), required=True, validate=validate.Length(1, 1024)
+    )
+    timeout_s = StrictInteger(load_default=30, validate=validate.Range(1, 300))
+    stdin = fields.String(load_default="", validate=validate.Length(max=1_048_576))
+
+
+class ExecOutcomeSchema(Schema):
+    exit_code = fields.Integer()
+    stdout = fields.String()
+    stderr = fields.String()
+    truncated = fields.Boolean()
+
+
+class ConsoleQuery(Schema):
+    tail_bytes = fields.Integer(load_default=65_536, validate=validate.Range(1, 1_048_576))
+
+
+class ConsoleSchema(Schema):
+    output = fields.String()
+
+
+_INSTANCE = InstanceSchema()
+_JOB = JobSchema()
+
+
+@blp.route("/instances")
+class Instances(MethodView):
+    @blp.query(InstanceQuery)
+    @blp.response(200, listing_schema(InstanceSchema))
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """List instances."""
+        return page(*cloud().instances.list_page(principal(), query["listing"], deleted=query["deleted"]))
+
+    @blp.arguments(NewInstanceSchema)
+    @blp.response(202, AcceptedSchema)
+    def post(self, body: dict[str, Any]) -> Response:
+        """Create an instance."""
+        instance, job = cloud().instances.create(principal(), [_wish(body)])[0]
+        return _accepted(instance, job)
+
+
+@blp.route("/instances:batch")
+class InstanceBatch(MethodView):
+    @blp.arguments(BatchSchema)
+    @blp.response(202, BatchAcceptedSchema)
+    def post(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Create many instances, all or none."""
+        wishes = [_wish(part, f"instances.{index}.") for index, part in enumerate(body["instances"])]
+        accepted = cloud().instances.create(principal(), wishes)
+        return {"instances": [instance for instance, _ in accepted], "jobs": [job for _, job in accepted]}
+
+
+@blp.route("/instances/<instance>")
+class OneInstance(MethodView):
+    @blp.response(200, InstanceSchema)
+    def get(self, instance: str) -> Response:
+        """Show an instance."""
+        return _tagged(cloud().instances.get(principal(), instance))
+
+    @blp.arguments(InstancePatchSchema)
+    @blp.response(200, InstanceSchema)
+    def patch(self, body: dict[str, Any], instance: str) -> Response:
+        """Change name and labels (merge patch)."""
+        return _tagged(cloud().instances.update(principal(), instance, **body, if_generation=if_generation()))
+
+    @blp.response(202, AcceptedSchema)
+    def delete(self, instance: str) -> Response:
+        """Delete an instance."""
+        return _accepted(*cloud().instances.delete(principal(), instance, if_generation=if_generation()))
+
+
+@blp.route("/instances/<instance>/actions/start")
+class Start(MethodView):
+    @blp.arguments(NoBodySchema)
+    @blp.response(202, AcceptedSchema)
+    def post(self, body: dict[str, Any], instance: str) -> Response:
+        """Start a stopped instance."""
+        return _accepted(*cloud().instances.start(principal(), instance, if_generation=if_generation()))
+
+
+@blp.route("/instances/<instance>/actions/stop")
+class Stop(MethodView):
+    @blp.arguments(StopSchema)
+    @blp.response(202, AcceptedSchema)
+    def post(self, body: dict[str, Any], instance: str) -> Response:
+        """Ask the guest to stop; cut its power after timeout_s, or at once with force."""
+        return _accepted(*cloud().instances.stop(principal(), instance, **body, if_generation=if_generation()))
+
+
+@blp.route("/instances/<instance>/actions/restart")
+class Restart(MethodView):
+    @blp.arguments(StopSchema)
+    @blp.response(202, AcceptedSchema)
+    def post(self, body: dict[str, Any], instance: str) -> Response:
+        """Stop as above, then start."""
+        return _accepted(*cloud().instances.restart(principal(), instance, **body, if_generation=if_generation()))
+
+
+@blp.route("/instances/<instance>/actions/resize")
+class Resize(MethodView):
+    @blp.arguments(ResizeSchema)
+    @blp.response(202, AcceptedSchema)
+    def post(self, body: dict[str, Any], instance: str) -> Response:
+        """Give a stopped instance another shape."""
+        return _accepted(*cloud().instances.resize(principal(), instance, **body, if_generation=if_generation()))
+
+
+@blp.route("/instances/<instance>/actions/rebuild")
+class Rebuild(MethodView):
+    @blp.arguments(RebuildSchema)
+    @blp.response(202, AcceptedSchema)
+    def post(self, body: dict[str, Any], instance: str) -> Response:
+        """Give the instance a fresh root disk from an image and start it."""
+        return _accepted(*cloud().instances.rebuild(principal(), instance, **body, if_generation=if_generation()))
+
+
+@blp.route("/instances/<instance>/actions/exec")
+class Exec(MethodView):
+    @blp.arguments(ExecSchema)
+    @blp.response(200, ExecOutcomeSchema)
+    def post(self, body: dict[str, Any], instance: str) -> ExecOutcome:
+        """Run a command in the guest as root and wait for its end."""
+        return cloud().instances.execute(
+            principal(), instance, body["command"], timeout_s=body["timeout_s"], stdin=body["stdin"]
+        )
+
+
+@blp.route("/instances/<instance>/console")
+class Console(MethodView):
+    @blp.query(ConsoleQuery)
+    @blp.response(200, ConsoleSchema)
+    def get(self, query: dict[str, Any], instance: str) -> dict[str, str]:
+        """Show the end of the console log."""
+        return {"output": cloud().instances.console(principal(), instance, tail_bytes=query["tail_bytes"])}
+
+
+def if_generation() -> int | None:
+    """Return the generation named by If-Match; None without the header or for ``*``.
+
+    Raises:
+        PreconditionFailed: it is no generation at all, so it cannot match.
+    """
+    header = request.headers.get("If-Match")
+    if header is None or header.strip() == "*":
+        return None
+    text = header.strip().removeprefix("W/").strip('"')
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        raise PreconditionFailed("If-Match must be an ETag that this server gave")
+    return int(text)
+
+
+def _wish(body: dict[str, Any], prefix: str = "") -> NewInstance:
+    encoding = body.pop("user_data_encoding")
+    user_data = body.pop("user_data", None)
+    raw: bytes | None = None
+    if user_data is not None:
+        try:
+            raw = base64.b64decode(user_data, validate=True) if encoding == "base64" else user_data.encode()
+        except (binascii.Error, ValueError) as error:
+            field = prefix + "user_data"
+            raise InvalidInput(
+                f"{field}: is not base64", errors=[FieldError(field, "invalid", "is not base64")]
+            ) from error
+    return NewInstance(**{**body, "key_pairs": tuple(body.get("key_pairs", ()))}, user_data=raw)
+
+
+def _accepted(instance: Instance, job: Job) -> Response:
+    response = jsonify({"instance": _INSTANCE.dump(instance), "job": _JOB.dump(job)})
+    response.status_code = 202
+    response.headers["Location"] = f"/v1/instances/{instance.id}"
+    return response
+
+
+def _tagged(instance: Instance) -> Response:
+    response = jsonify(_INSTANCE.dump(instance))
+    response.headers["ETag"] = f'"{instance.generation}"'
+    return response

@@ -1,0 +1,107 @@
+"""/v1/jobs and /v1/events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask.views import MethodView
+from marshmallow import Schema, fields, validate
+
+from iaas.api.requests import Blueprint, principal
+from iaas.api.v1.schemas import FailureSchema, PageQuery, RefSchema, Time, listing_schema, page
+from iaas.api.wiring import cloud
+from iaas.kernel.errors import FieldError, InvalidInput
+from iaas.resources.jobs import Job, JobStatus
+
+blp = Blueprint("jobs", __name__, description="Asynchronous actions, and what happened.")
+
+MAX_WAIT_S = 60
+
+
+class ProgressSchema(Schema):
+    step = fields.Integer(metadata={"description": "1-based; equals steps when the last one runs or all are done"})
+    steps = fields.Integer()
+    name = fields.String()
+    message = fields.String()
+
+
+class JobSchema(Schema):
+    id = fields.String()
+    action = fields.String(metadata={"example": "instance.create"})
+    status = fields.String(validate=validate.OneOf([status.value for status in JobStatus]))
+    progress = fields.Nested(ProgressSchema)
+    resources = fields.Method("list_resources", metadata={"type": "array", "items": {"type": "object"}})
+    error = fields.Nested(FailureSchema, allow_none=True)
+    project_id = fields.String()
+    created_at = Time()
+    finished_at = Time(allow_none=True)
+
+    def list_resources(self, job: Job) -> list[dict[str, str]]:
+        return [{"type": job.resource.type, "id": job.resource.id}]
+
+
+class JobQuery(PageQuery):
+    sort = fields.String(load_default="-created_at", validate=validate.OneOf(["created_at", "-created_at"]))
+    status = fields.String(validate=validate.OneOf([status.value for status in JobStatus]))
+    action = fields.String(validate=validate.Length(1, 64))
+    resource_id = fields.String(validate=validate.Length(1, 64))
+
+
+class WaitQuery(Schema):
+    wait = fields.Integer(
+        load_default=0,
+        validate=validate.Range(0, MAX_WAIT_S),
+        metadata={"description": "seconds to wait for the end; the server may answer earlier when many wait"},
+    )
+
+
+class EventSchema(Schema):
+    id = fields.String()
+    type = fields.String(metadata={"example": "instance.created"})
+    resource = fields.Nested(RefSchema)
+    project_id = fields.String()
+    generation = fields.Integer(allow_none=True)
+    job_id = fields.String(allow_none=True)
+    request_id = fields.String(allow_none=True)
+    data = fields.Dict()
+    created_at = Time()
+
+
+class EventQuery(Schema):
+    after = fields.String(load_default="0", validate=validate.Regexp(r"^[0-9]{1,18}$", error="Must be an event's id."))
+    limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
+    resource_id = fields.String(validate=validate.Length(1, 64))
+
+
+@blp.route("/jobs")
+class Jobs(MethodView):
+    @blp.query(JobQuery)
+    @blp.response(200, listing_schema(JobSchema))
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """List jobs, the newest first."""
+        listing = query["listing"]
+        return page(*cloud().jobs.list_page(principal(), listing, resource_id=query.get("resource_id")))
+
+
+@blp.route("/jobs/<job_id>")
+class OneJob(MethodView):
+    @blp.query(WaitQuery)
+    @blp.response(200, JobSchema)
+    def get(self, query: dict[str, Any], job_id: str) -> Job:
+        """Show a job; with ?wait= when it has ended, or after that many seconds."""
+        return cloud().jobs.wait(principal(), job_id, timeout_s=query["wait"])
+
+
+@blp.route("/events")
+class Events(MethodView):
+    @blp.query(EventQuery)
+    @blp.response(200, listing_schema(EventSchema))
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """List events after an id, the oldest first; next_cursor is the id to go on from."""
+        after = int(query["after"])
+        if after >= 2**63:
+            raise InvalidInput("after: too large", errors=[FieldError("after", "out_of_range", "too large")])
+        found = cloud().jobs.events(
+            principal(), after=after, limit=query["limit"], resource_id=query.get("resource_id")
+        )
+        return page(found, str(found[-1].id) if len(found) == query["limit"] else None)

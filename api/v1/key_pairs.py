@@ -1,0 +1,81 @@
+"""/v1/key_pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+from flask.views import MethodView
+from marshmallow import Schema, fields, validate
+
+from iaas.api.requests import Blueprint, principal
+from iaas.api.v1.catalog import created
+from iaas.api.v1.schemas import NAME, LabelledPageQuery, LabelsField, LabelsPatchField, Time, listing_schema, page
+from iaas.api.wiring import cloud
+from iaas.resources.catalog import KeyPair
+
+blp = Blueprint("key_pairs", __name__, description="SSH keys that instances are made with.")
+
+
+class KeyPairSchema(Schema):
+    id = fields.String()
+    name = fields.String()
+    labels = LabelsField()
+    project_id = fields.String()
+    public_key = fields.String()
+    fingerprint = fields.String()
+    created_at = Time()
+    updated_at = Time()
+
+
+class NewKeyPairResultSchema(KeyPairSchema):
+    private_key = fields.String(metadata={"description": "only when the pair was made here, and only this once"})
+
+
+class NewKeyPairSchema(Schema):
+    name = fields.String(required=True, validate=NAME)
+    public_key = fields.String(validate=validate.Length(1, 16_384), metadata={"description": "made here when absent"})
+    labels = LabelsField()
+
+
+class KeyPairPatchSchema(Schema):
+    name = fields.String(validate=NAME)
+    labels = LabelsPatchField()
+
+
+@blp.route("/key_pairs")
+class KeyPairs(MethodView):
+    @blp.query(LabelledPageQuery)
+    @blp.response(200, listing_schema(KeyPairSchema))
+    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+        """List key pairs."""
+        return page(*cloud().key_pairs.list_page(principal(), query["listing"]))
+
+    @blp.arguments(NewKeyPairSchema)
+    @blp.response(201, NewKeyPairResultSchema)
+    def post(self, body: dict[str, Any]) -> Response:
+        """Register a public key, or have a pair made."""
+        key_pair, private_key = cloud().key_pairs.create(principal(), **body)
+        document: dict[str, Any] = KeyPairSchema().dump(key_pair)
+        if private_key is not None:
+            document["private_key"] = private_key
+        return created(document, f"/v1/key_pairs/{key_pair.id}")
+
+
+@blp.route("/key_pairs/<key_pair>")
+class OneKeyPair(MethodView):
+    @blp.response(200, KeyPairSchema)
+    def get(self, key_pair: str) -> KeyPair:
+        """Show a key pair."""
+        return cloud().key_pairs.get(principal(), key_pair)
+
+    @blp.arguments(KeyPairPatchSchema)
+    @blp.response(200, KeyPairSchema)
+    def patch(self, body: dict[str, Any], key_pair: str) -> KeyPair:
+        """Change name and labels (merge patch)."""
+        return cloud().key_pairs.update(principal(), key_pair, **body)
+
+    @blp.response(204)
+    def delete(self, key_pair: str) -> None:
+        """Delete a key pair."""
+        cloud().key_pairs.delete(principal(), key_pair)

@@ -1,0 +1,176 @@
+"""One cloud: its store, clocks, random source, backend and services. A process may hold many; nothing is global."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+from iaas.config import CloudConfig
+from iaas.db.repositories import events, instances, jobs, networks
+from iaas.db.schema import upgrade
+from iaas.db.store import Store, Tx
+from iaas.drivers.interface import Backend, DriverError, MachineKind, PowerState
+from iaas.jobs.executor import Executor
+from iaas.jobs.signals import JobSignals
+from iaas.kernel import ids as id_prefixes
+from iaas.kernel.clock import CloudClock, WallClock
+from iaas.kernel.errors import ResourceRef
+from iaas.kernel.ids import IdSource
+from iaas.resources.instances import Instance, InstanceStatus
+from iaas.resources.jobs import Job
+from iaas.services.bootstrap import FirstCredentials, prepare
+from iaas.services.catalog import CatalogService
+from iaas.services.identity import IdentityService
+from iaas.services.instances import InstanceService
+from iaas.services.jobs import JobService
+from iaas.services.key_pairs import KeyPairService
+from iaas.services.metadata import MetadataService
+from iaas.services.vault import Vault
+from iaas.workflows import WORKFLOWS
+from iaas.workflows.deadlines import STEP_DEADLINES_S
+from iaas.workflows.machine_steps import network_spec
+
+log = structlog.get_logger(__name__)
+
+
+class Cloud:
+    """Everything of one cloud.
+
+    Args:
+        config: its settings.
+        backend: its drivers, wired by the composition root.
+        store: its database, at the newest schema after construction.
+        clock: what tenants see as time.
+        ids: makes ids; a seeded one makes them repeatable.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: CloudConfig,
+        backend: Backend,
+        store: Store,
+        clock: CloudClock,
+        ids: IdSource,
+        given_credentials: FirstCredentials | None = None,
+    ) -> None:
+        upgrade(store)
+        self.config = config
+        self.backend = backend
+        self.store = store
+        self.clock = clock
+        self.wall = WallClock()
+        self.ids = ids
+        self.signals = JobSignals(config.max_waiters)
+        vault = Vault(config.state_dir / "secret.key" if config.state_dir else None)
+        self.first_credentials = prepare(store, ids, backend, config, vault, given_credentials)
+        self.executor = Executor(
+            store=store,
+            backend=backend,
+            clock=clock,
+            ids=ids,
+            workflows=WORKFLOWS,
+            deadlines_s=STEP_DEADLINES_S,
+            signals=self.signals,
+            add_job=self._add_job,
+        )
+        self.identity = IdentityService(store, ids, clock, vault)
+        self.catalog = CatalogService(store, ids)
+        self.key_pairs = KeyPairService(store, ids)
+        self.instances = InstanceService(store, ids, backend, config.policy, self._add_job)
+        self.jobs = JobService(store, self.signals, self.executor)
+        self.metadata = MetadataService(store)
+        for driver in backend.compute.values():
+            driver.on_lifecycle(self._on_lifecycle)
+
+    def _add_job(
+        self,
+        tx: Tx,
+        *,
+        action: str,
+        instance: Instance,
+        request_id: str | None = None,
+        input: dict[str, Any] | None = None,
+    ) -> Job:
+        """Write a job into the open transaction; the executor takes it up once that is committed."""
+        workflow = WORKFLOWS[action]
+        job = jobs.add(
+            tx,
+            job_id=self.ids.new(id_prefixes.JOB),
+            project_id=instance.project_id,
+            action=action,
+            resource=ResourceRef("instance", instance.id),
+            input=input or {},
+            steps=len(workflow.steps),
+            first_step=workflow.steps[0].name,
+            request_id=request_id,
+        )
+        tx.on_commit(lambda: self.executor.submit(job.id))
+        return job
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take up unfinished jobs, bring rows and backend together, and begin to work."""
+        if self.backend.blocking:
+            self._rebuild_networks()
+            self._follow_machines()
+        recovered = self.executor.recover()
+        if recovered:
+            log.info("jobs_recovered", count=recovered)
+        self.executor.start()
+
+    def close(self) -> None:
+        """Stop working and let go of everything; machines are left as they are."""
+        self.signals.close()
+        self.executor.stop()
+        self.backend.close()
+        self.store.close()
+
+    def _rebuild_networks(self) -> None:
+        """After a host restart the data plane is gone: make again what instances need. Idempotent."""
+        with self.store.read() as connection:
+            alive = instances.all_alive(connection)
+            known = {network.id: network for network in networks.list_all(connection)}
+        used = {nic.network_id for instance in alive for nic in instance.nics}
+        for network_id in sorted(used & known.keys()):
+            try:
+                self.backend.networks.ensure_network(network_spec(known[network_id]))
+            except DriverError as error:
+                log.error("network_not_rebuilt", network_id=network_id, reason=str(error))
+
+    def _follow_machines(self) -> None:
+        """Machines may have changed while nobody looked: rows at rest follow them."""
+        with self.store.read() as connection:
+            resting = [instance for instance in instances.all_alive(connection) if instance.transition is None]
+        for instance in resting:
+            try:
+                state = self.backend.compute[MachineKind(instance.kind)].inspect_machine(instance.id)
+            except DriverError as error:
+                log.error("machine_not_seen", instance_id=instance.id, reason=str(error))
+                continue
+            power = state.power if state is not None else PowerState.STOPPED
+            if power is PowerState.RUNNING and instance.status == InstanceStatus.STOPPED:
+                self._note_running(instance)
+            else:
+                self.instances.note_power(instance.id, power)
+
+    def _note_running(self, instance: Instance) -> None:
+        def work(tx: Tx) -> None:
+            expect = {"status": InstanceStatus.STOPPED, "transition": None, "deleted_at": None}
+            if instances.change(tx, instance.id, expect=expect, status=InstanceStatus.RUNNING):
+                events.add(
+                    tx,
+                    type="instance.started",
+                    project_id=instance.project_id,
+                    resource=ResourceRef("instance", instance.id),
+                    generation=instance.generation + 1,
+                    data={"reason": "host"},
+                )
+
+        self.store.write(work)
+
+    def _on_lifecycle(self, machine_id: str, power: PowerState) -> None:
+        if self.instances.note_power(machine_id, power):
+            log.info("machine_changed_by_itself", instance_id=machine_id, power=power)

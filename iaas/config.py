@@ -1,0 +1,27 @@
+"""Settings of one cloud. The composition root fills this; nothing in here reads the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What tenants may ask for beyond the ordinary."""
+
+    allow_privileged: bool = True
+    allow_nesting: bool = True
+    max_batch: int = 100
+    max_user_data_bytes: int = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudConfig:
+    """One cloud. ``state_dir`` holds its files; None keeps everything in memory (tests)."""
+
+    state_dir: Path | None
+    database_url: str
+    zones: tuple[str, ...] = ("zone-1", "zone-2")
+    max_waiters: int = 64
+    policy: Policy = Policy()

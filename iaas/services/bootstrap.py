@@ -1,0 +1,149 @@
+"""What a cloud has before anybody asks: zones, networks, hosts, flavors, the built-in image, a first project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from iaas.config import CloudConfig
+from iaas.db.repositories import catalog, identity, networks, shared
+from iaas.db.repositories.query import Listing
+from iaas.db.store import Store, Tx
+from iaas.drivers.interface import Backend, MachineKind
+from iaas.kernel import ids as id_prefixes
+from iaas.kernel.ids import IdSource
+from iaas.resources.catalog import Network
+from iaas.resources.common import Page, Role
+from iaas.services.catalog import add_flavor
+from iaas.services.identity import add_project, add_token
+from iaas.services.vault import Vault, new_secret, new_token
+
+DEFAULT_PROJECT = "default"
+
+FLAVORS: tuple[tuple[str, int, int, int], ...] = (
+    # name, vcpus, memory_mib, root_disk_gib
+    ("nano", 1, 128, 1),
+    ("micro", 1, 512, 4),
+    ("small", 1, 1024, 10),
+    ("medium", 2, 4096, 20),
+    ("large", 4, 8192, 40),
+    ("xlarge", 8, 16384, 80),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstCredentials:
+    """The operator's credentials, in clear; given by the environment, or made at the first start."""
+
+    api_token: str
+    access_key_id: str
+    secret_access_key: str
+
+
+def prepare(
+    store: Store,
+    ids: IdSource,
+    backend: Backend,
+    config: CloudConfig,
+    vault: Vault,
+    given: FirstCredentials | None = None,
+) -> FirstCredentials | None:
+    """Bring an empty cloud to its first state and the hosts up to what the backend reports now.
+
+    Returns:
+        The first credentials when this start made them, None when the cloud had a project already.
+    """
+    with store.read() as connection:
+        is_new = identity.get_project(connection, DEFAULT_PROJECT) is None
+    credentials = (
+        given
+        or FirstCredentials(
+            api_token=new_token(), access_key_id=ids.new(id_prefixes.ACCESS_KEY), secret_access_key=new_secret()
+        )
+        if is_new
+        else None
+    )
+    encrypted = vault.encrypt(credentials.secret_access_key) if credentials is not None else b""
+
+    def work(tx: Tx) -> None:
+        for index, zone in enumerate(config.zones):
+            _ensure_zone(tx, ids, zone, index)
+        _sync_hosts(tx, ids, backend)
+        if credentials is None:
+            return
+        for name, vcpus, memory_mib, root_disk_gib in FLAVORS:
+            flavor_id = ids.new(id_prefixes.FLAVOR)
+            add_flavor(
+                tx, flavor_id, name=name, vcpus=vcpus, memory_mib=memory_mib, root_disk_gib=root_disk_gib, labels={}
+            )
+        image_id = ids.new(id_prefixes.IMAGE)
+        shared.claim(tx, scope="name:image", value="tiny", resource_id=image_id)
+        catalog.add_image(
+            tx,
+            id=image_id,
+            name="tiny",
+            labels={},
+            status="available",
+            source="builtin:tiny",
+            kinds=[MachineKind.VM, MachineKind.CONTAINER],
+            os="busybox",
+        )
+        project_id = ids.new(id_prefixes.PROJECT)
+        add_project(tx, project_id, name=DEFAULT_PROJECT, description="made at the first start", labels={})
+        add_token(
+            tx,
+            ids.new(id_prefixes.API_TOKEN),
+            project_id,
+            name="first",
+            role=Role.ADMIN,
+            token=credentials.api_token,
+        )
+        identity.add_access_key(
+            tx,
+            id=credentials.access_key_id,
+            project_id=project_id,
+            name="first",
+            role=Role.ADMIN,
+            secret_encrypted=encrypted,
+        )
+
+    store.write(work)
+    return credentials
+
+
+def deployment_tag(store: Store, ids: IdSource, wanted: str | None = None) -> str:
+    """Return the four characters that all real objects of this cloud carry; chosen once, kept for ever."""
+    with store.read() as connection:
+        tag = shared.get_setting(connection, "deployment_tag")
+    if tag is not None:
+        return tag
+    fresh = wanted or id_prefixes.suffix(ids.new("tag"))[:4]
+    store.write(lambda tx: shared.put_setting(tx, "deployment_tag", fresh))
+    return fresh
+
+
+def _ensure_zone(tx: Tx, ids: IdSource, zone: str, index: int) -> None:
+    if catalog.get_zone(tx.connection, zone) is None:
+        catalog.add_zone(tx, zone)
+    if networks.of_zone(tx.connection, zone) is None:
+        block = 64 + index % 64
+        networks.add(
+            tx,
+            Network(id=ids.new(id_prefixes.NETWORK), zone=zone, cidr=f"10.{block}.0.0/16", gateway=f"10.{block}.0.1"),
+        )
+
+
+def _sync_hosts(tx: Tx, ids: IdSource, backend: Backend) -> None:
+    reported = {host.name for host in backend.hosts}
+    for host in backend.hosts:
+        shape = {"vcpus": host.vcpus, "memory_mib": host.memory_mib, "disk_gib": host.disk_gib, "status": "up"}
+        if not catalog.update_host(tx, host.name, zone=host.zone, **shape):
+            catalog.add_host(tx, id=ids.new(id_prefixes.HOST), name=host.name, zone=host.zone, **shape)
+    for name in _known_hosts(tx.connection) - reported:
+        catalog.update_host(tx, name, status="down")
+
+
+def _known_hosts(connection: Connection) -> set[str]:
+    hosts, _ = catalog.list_hosts(connection, Listing(page=Page(limit=1000)))
+    return {host.name for host in hosts}

@@ -1,0 +1,116 @@
+"""Zones, hosts, flavors, images: what instances are made of and where."""
+
+from __future__ import annotations
+
+from iaas.db.repositories import catalog, shared
+from iaas.db.repositories.query import Listing
+from iaas.db.store import Store, Tx
+from iaas.kernel import ids as id_prefixes
+from iaas.kernel.errors import AlreadyExists, FieldError, NotFound, ResourceRef
+from iaas.kernel.ids import IdSource
+from iaas.kernel.labels import check_labels
+from iaas.resources.catalog import Flavor, Host, Image, Zone
+from iaas.resources.common import Principal, Role
+from iaas.services.access import require
+
+
+class CatalogService:
+    def __init__(self, store: Store, ids: IdSource) -> None:
+        self._store = store
+        self._ids = ids
+
+    def list_zones(self, listing: Listing) -> tuple[list[Zone], str | None]:
+        with self._store.read() as connection:
+            return catalog.list_zones(connection, listing)
+
+    def get_zone(self, zone_id: str) -> Zone:
+        with self._store.read() as connection:
+            found = catalog.get_zone(connection, zone_id)
+        if found is None:
+            raise NotFound(f"there is no zone {zone_id}", resource=ResourceRef("zone", zone_id))
+        return found
+
+    def list_hosts(self, principal: Principal, listing: Listing) -> tuple[list[Host], str | None]:
+        require(principal, Role.ADMIN)
+        with self._store.read() as connection:
+            return catalog.list_hosts(connection, listing)
+
+    def get_host(self, principal: Principal, id_or_name: str) -> Host:
+        require(principal, Role.ADMIN)
+        with self._store.read() as connection:
+            found = catalog.get_host(connection, id_or_name)
+        if found is None:
+            raise NotFound(f"there is no host {id_or_name}", resource=ResourceRef("host", id_or_name))
+        return found
+
+    def create_flavor(
+        self,
+        principal: Principal,
+        *,
+        name: str,
+        vcpus: int,
+        memory_mib: int,
+        root_disk_gib: int,
+        labels: dict[str, str] | None = None,
+    ) -> Flavor:
+        require(principal, Role.ADMIN)
+        check_labels(labels or {})
+        flavor_id = self._ids.new(id_prefixes.FLAVOR)
+        self._store.write(
+            lambda tx: add_flavor(
+                tx,
+                flavor_id,
+                name=name,
+                vcpus=vcpus,
+                memory_mib=memory_mib,
+                root_disk_gib=root_disk_gib,
+                labels=labels or {},
+            )
+        )
+        return self.get_flavor(flavor_id)
+
+    def list_flavors(self, listing: Listing) -> tuple[list[Flavor], str | None]:
+        with self._store.read() as connection:
+            return catalog.list_flavors(connection, listing)
+
+    def get_flavor(self, id_or_name: str) -> Flavor:
+        with self._store.read() as connection:
+            found = catalog.get_flavor(connection, id_or_name)
+        if found is None:
+            raise NotFound(f"there is no flavor {id_or_name}", resource=ResourceRef("flavor", id_or_name))
+        return found
+
+    def delete_flavor(self, principal: Principal, id_or_name: str) -> None:
+        """Delete a flavor. Instances made from it keep their shape, which they carry themselves."""
+        require(principal, Role.ADMIN)
+        flavor = self.get_flavor(id_or_name)
+
+        def work(tx: Tx) -> None:
+            shared.release_all(tx, flavor.id)
+            shared.set_labels(tx, flavor.id, {})
+            catalog.delete_flavor(tx, flavor.id)
+
+        self._store.write(work)
+
+    def list_images(self, listing: Listing) -> tuple[list[Image], str | None]:
+        with self._store.read() as connection:
+            return catalog.list_images(connection, listing)
+
+    def get_image(self, id_or_name: str) -> Image:
+        with self._store.read() as connection:
+            found = catalog.get_image(connection, id_or_name)
+        if found is None:
+            raise NotFound(f"there is no image {id_or_name}", resource=ResourceRef("image", id_or_name))
+        return found
+
+
+def add_flavor(
+    tx: Tx, flavor_id: str, *, name: str, vcpus: int, memory_mib: int, root_disk_gib: int, labels: dict[str, str]
+) -> None:
+    """Write a flavor into the open transaction."""
+    if not shared.claim(tx, scope="name:flavor", value=name, resource_id=flavor_id):
+        raise AlreadyExists(f"there is a flavor named {name} already", errors=[FieldError("name", "taken", "is taken")])
+    catalog.add_flavor(
+        tx, id=flavor_id, name=name, vcpus=vcpus, memory_mib=memory_mib, root_disk_gib=root_disk_gib, labels=labels
+    )
+    shared.add_labels(tx, flavor_id, labels)

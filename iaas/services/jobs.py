@@ -1,0 +1,68 @@
+"""Jobs and events, as clients see them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from iaas.db.repositories import events, jobs
+from iaas.db.repositories.query import Listing
+from iaas.db.store import Store
+from iaas.jobs.signals import JobSignals
+from iaas.kernel.errors import NotFound, ResourceRef
+from iaas.resources.common import Principal
+from iaas.resources.jobs import Event, Job, JobStatus
+
+if TYPE_CHECKING:
+    from iaas.jobs.executor import Executor
+
+
+class JobService:
+    def __init__(self, store: Store, signals: JobSignals, executor: Executor) -> None:
+        self._store = store
+        self._signals = signals
+        self._executor = executor
+
+    def get(self, principal: Principal, job_id: str) -> Job:
+        with self._store.read() as connection:
+            found = jobs.get(connection, job_id, project_id=principal.project_id)
+        if found is None:
+            raise NotFound(f"there is no job {job_id}", resource=ResourceRef("job", job_id))
+        return self._live(found)
+
+    def wait(self, principal: Principal, job_id: str, *, timeout_s: float) -> Job:
+        """Return the job when it has ended, after ``timeout_s`` (wall), or at once when too many wait already."""
+        job = self.get(principal, job_id)
+        if job.is_finished or timeout_s <= 0:
+            return job
+        event = self._signals.subscribe(job_id)
+        if event is None:
+            return job
+        try:
+            job = self.get(principal, job_id)  # it may have ended before the subscription
+            if job.is_finished:
+                return job
+            event.wait(timeout_s)
+        finally:
+            self._signals.leave(job_id, event)
+        return self.get(principal, job_id)
+
+    def list_page(
+        self, principal: Principal, listing: Listing, *, resource_id: str | None = None
+    ) -> tuple[list[Job], str | None]:
+        with self._store.read() as connection:
+            found, cursor = jobs.list_page(
+                connection, listing, project_id=principal.project_id, resource_id=resource_id
+            )
+        return [self._live(job) for job in found], cursor
+
+    def events(self, principal: Principal, *, after: int, limit: int, resource_id: str | None = None) -> list[Event]:
+        """Return the project's events after an id, oldest first."""
+        with self._store.read() as connection:
+            return events.list_after(
+                connection, project_id=principal.project_id, after=after, limit=limit, resource_id=resource_id
+            )
+
+    def _live(self, job: Job) -> Job:
+        progress = None if job.is_finished else self._executor.progress_of(job.id)
+        return job if progress is None else replace(job, status=JobStatus.RUNNING, progress=progress)
