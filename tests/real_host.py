@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import re
 import string
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,12 +86,25 @@ def remove_killed_runs() -> list[str]:
     return removed
 
 
+@contextmanager
+def _no_other_run_starting() -> Iterator[None]:
+    """Keep other test runs waiting: between making a folder and locking it, it looks like a killed run's."""
+    PARENT.mkdir(mode=0o755, parents=True, exist_ok=True)
+    handle = os.open(PARENT, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def open_real_host() -> RealHost:
     """Start a deployment: namespaces, private daemons. The caller closes it."""
-    remove_killed_runs()
-    tag, state_dir = new_test_folder()
-    state_dir.mkdir(mode=0o711, parents=True)
-    lock = DeploymentLock(state_dir)
+    with _no_other_run_starting():
+        remove_killed_runs()
+        tag, state_dir = new_test_folder()
+        state_dir.mkdir(mode=0o711)
+        lock = DeploymentLock(state_dir)
     fabric = Fabric(tag, state_dir)
     daemons = PrivateDaemons(fabric)
     host = RealHost(tag, state_dir, fabric, daemons, LinuxNetworkDriver(fabric, tag, state_dir), lock)
