@@ -26,8 +26,6 @@ ERRORS: dict[int, type[DriverError]] = {
     libvirt.VIR_ERR_NO_DOMAIN: NotFoundError,
     libvirt.VIR_ERR_AGENT_UNRESPONSIVE: GuestUnavailableError,
     libvirt.VIR_ERR_AGENT_UNSYNCED: GuestUnavailableError,
-    libvirt.VIR_ERR_AGENT_COMMAND_TIMEOUT: GuestUnavailableError,
-    libvirt.VIR_ERR_AGENT_COMMAND_FAILED: TransientError,
     libvirt.VIR_ERR_NO_CONNECT: BackendDownError,
     libvirt.VIR_ERR_INVALID_CONN: BackendDownError,
     libvirt.VIR_ERR_RPC: BackendDownError,
