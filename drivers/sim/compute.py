@@ -308,7 +308,7 @@ class SimComputeDriver:
             NotFoundError: there is no such machine.
             PermanentError: it does not run.
         """
-        with self.world.write("stop_machine", machine_id) as connection:
+        with self.world.write("crash_machine", machine_id) as connection:
             now_us = self.world.now_us()
             machine = self._get(connection, machine_id)
             if machine.power(now_us) is not PowerState.RUNNING:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+from ipaddress import ip_address, ip_network
 
 from iaas.drivers.interface import (
     MachineKind,
@@ -40,12 +41,25 @@ class SimNetworkDriver:
             pass
 
     def ensure_network(self, spec: NetworkSpec) -> NetworkState:
-        """Make the network, or change it to be as specified."""
+        """Make the network, or change MTU and domain of the one that is there.
+
+        Raises:
+            PermanentError: CIDR or gateway make no sense, or the network is there with others.
+        """
+        try:
+            if ip_address(spec.gateway) not in ip_network(spec.cidr):
+                raise PermanentError(f"network {spec.network_id}: the gateway {spec.gateway} is not in {spec.cidr}")
+        except ValueError as exc:
+            raise PermanentError(f"network {spec.network_id}: {exc}") from exc
         with self.world.write("ensure_network", spec.network_id) as connection:
+            present = connection.execute(
+                "SELECT cidr, gateway FROM networks WHERE network_id = ?", (spec.network_id,)
+            ).fetchone()
+            if present is not None and present != (spec.cidr, spec.gateway):
+                raise PermanentError(f"network {spec.network_id} is there with the addresses {present[0]}")
             connection.execute(
                 "INSERT INTO networks (network_id, cidr, gateway, dns_domain, mtu) VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (network_id) DO UPDATE SET cidr = excluded.cidr, gateway = excluded.gateway,"
-                " dns_domain = excluded.dns_domain, mtu = excluded.mtu",
+                " ON CONFLICT (network_id) DO UPDATE SET dns_domain = excluded.dns_domain, mtu = excluded.mtu",
                 (spec.network_id, spec.cidr, spec.gateway, spec.dns_domain, spec.mtu),
             )
         return NetworkState(network_id=spec.network_id)
@@ -57,24 +71,28 @@ class SimNetworkDriver:
             connection.execute("DELETE FROM networks WHERE network_id = ?", (network_id,))
 
     def ensure_port(self, spec: PortSpec) -> PortState:
-        """Give ``address`` to ``mac``, or change what the NIC had.
+        """Reserve ``address`` for ``mac``; a new host name replaces the one before.
 
         Raises:
             NotFoundError: the network was not ensured.
-            PermanentError: another NIC of the network has the address.
+            PermanentError: no guest of the network can have the address, another NIC has it or the MAC, or
+                this NIC is there with others.
         """
         with self.world.write("ensure_port", spec.nic_id) as connection:
-            self._check_network(connection, spec.network_id)
-            holder = connection.execute(
-                "SELECT nic_id FROM ports WHERE network_id = ? AND address = ? AND nic_id != ?",
-                (spec.network_id, spec.address, spec.nic_id),
-            ).fetchone()
-            if holder is not None:
-                raise PermanentError(f"address {spec.address} of network {spec.network_id} belongs to {holder[0]}")
+            _check_guest_address(_addresses_of(connection, spec.network_id), spec.network_id, spec.address)
+            for nic_id, mac, address in connection.execute(
+                "SELECT nic_id, mac, address FROM ports WHERE network_id = ?1 AND nic_id = ?2"
+                " UNION SELECT nic_id, mac, address FROM ports WHERE network_id = ?1 AND address = ?3"
+                " UNION SELECT nic_id, mac, address FROM ports WHERE network_id = ?1 AND mac = ?4",
+                (spec.network_id, spec.nic_id, spec.address, spec.mac),
+            ):
+                if nic_id != spec.nic_id:
+                    raise PermanentError(f"NIC {spec.nic_id}: address or MAC is reserved for {nic_id}")
+                if (mac, address) != (spec.mac, spec.address):
+                    raise PermanentError(f"NIC {spec.nic_id} is there with another MAC or address")
             connection.execute(
                 "INSERT INTO ports (network_id, nic_id, mac, address, hostname) VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (network_id, nic_id) DO UPDATE SET mac = excluded.mac, address = excluded.address,"
-                " hostname = excluded.hostname",
+                " ON CONFLICT (network_id, nic_id) DO UPDATE SET hostname = excluded.hostname",
                 (spec.network_id, spec.nic_id, spec.mac, spec.address, spec.hostname),
             )
         return PortState(nic_id=spec.nic_id, network_id=spec.network_id)
@@ -105,10 +123,11 @@ class SimNetworkDriver:
 
         Raises:
             NotFoundError: no such network.
+            PermanentError: no guest of the network can have this address.
             TransientError: refused, or nobody has the address.
         """
         with self.world.read("dial", network_id) as connection:
-            self._check_network(connection, network_id)
+            _check_guest_address(_addresses_of(connection, network_id), network_id, address)
             row = connection.execute(
                 "SELECT machines.machine_id, kind, target, due_us, ready_us FROM ports"
                 " JOIN nics ON nics.nic_id = ports.nic_id AND nics.network_id = ports.network_id"
@@ -140,6 +159,22 @@ class SimNetworkDriver:
     def close(self) -> None:
         """Do nothing: the world is closed by who opened it."""
 
-    def _check_network(self, connection: sqlite3.Connection, network_id: str) -> None:
-        if connection.execute("SELECT 1 FROM networks WHERE network_id = ?", (network_id,)).fetchone() is None:
-            raise NotFoundError(f"there is no network {network_id}")
+
+def _addresses_of(connection: sqlite3.Connection, network_id: str) -> tuple[str, str]:
+    """Return CIDR and gateway of a network that must be there."""
+    row: tuple[str, str] | None = connection.execute(
+        "SELECT cidr, gateway FROM networks WHERE network_id = ?", (network_id,)
+    ).fetchone()
+    if row is None:
+        raise NotFoundError(f"there is no network {network_id}")
+    return row
+
+
+def _check_guest_address(network: tuple[str, str], network_id: str, address: str) -> None:
+    cidr, gateway = network
+    try:
+        fits = ip_address(address) in ip_network(cidr) and address != gateway
+    except ValueError:
+        fits = False
+    if not fits:
+        raise PermanentError(f"{address} is no guest address of network {network_id}")

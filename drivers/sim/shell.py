@@ -98,9 +98,13 @@ class Shell:
                 wanted = not (skip == "&&" and self._last_code != 0) and not (skip == "||" and self._last_code == 0)
                 if wanted:
                     self._pipeline(pipeline, stdin, out, err)
-            elif connector in {"&&", "||"} or skip in {"&&", "||"}:
+            elif connector in {"", "\n"}:
+                continue  # an empty line, also in the middle of "a &&" and its other half
+            elif connector:
                 raise ShellError("syntax error: a command is missing")
             skip = connector
+        if skip in {"&&", "||"}:
+            raise ShellError("syntax error: a command is missing")
 
     def _next_pipeline(self, script: str, position: int) -> tuple[list[str], str, int]:
         """Return the raw texts between pipes, the connector after them, and where to go on."""
@@ -121,10 +125,10 @@ class Shell:
         negated = commands[0].startswith("! ")
         if negated:
             commands = [commands[0][2:], *commands[1:]]
+        if not all(commands):
+            raise ShellError("syntax error: a command is missing")
         data = stdin
         for text in commands:
-            if not text:
-                raise ShellError("syntax error: a command is missing")
             outcome = self._simple(text, data, err)
             data = outcome.stdout
             err += outcome.stderr

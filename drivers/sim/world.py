@@ -57,6 +57,7 @@ CREATE TABLE ports (
   PRIMARY KEY (network_id, nic_id)
 ) WITHOUT ROWID;
 CREATE INDEX ports_address ON ports (network_id, address);
+CREATE INDEX ports_mac ON ports (network_id, mac);
 CREATE INDEX ports_nic ON ports (nic_id);
 CREATE TABLE images (
   image_id TEXT NOT NULL, kind TEXT NOT NULL, size_bytes INTEGER NOT NULL, PRIMARY KEY (image_id, kind)

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from iaas.drivers.interface import BackendDownError, MachineKind, MachineSpec, PermanentError, PowerState
+from iaas.drivers.sim.compute import SimComputeDriver
+from iaas.drivers.sim.network import SimNetworkDriver
+from iaas.drivers.sim.world import SimWorld
+from iaas.kernel.clock import CloudClock
+from tests.unit.drivers.sim.conftest import VM_ID
+
+KILLED_PROGRAM = """
+import sys
+from iaas.drivers.interface import ImageSpec, MachineKind, MachineSpec
+from iaas.drivers.sim.backend import build_sim_backend
+from iaas.kernel.clock import CloudClock
+
+backend = build_sim_backend(sys.argv[1], CloudClock())
+both = frozenset(MachineKind)
+backend.images.ensure_image(
+    ImageSpec(image_id="img-1", source="builtin:tiny", kinds=both), kind=MachineKind.VM, progress=lambda _: None
+)
+driver = backend.compute[MachineKind.VM]
+for number in range(100):
+    machine_id = f"i-{number:08d}"
+    driver.ensure_machine(MachineSpec(machine_id=machine_id, kind=MachineKind.VM, hostname="h", vcpus=1,
+        memory_mib=64, root_disk_gib=1, image_id="img-1"))
+    driver.start_machine(machine_id)
+print("made", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_killed_process_loses_nothing(tmp_path: Path, clock: CloudClock) -> None:
+    path = tmp_path / "killed.db"
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED_PROGRAM, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"made\n"
+        os.kill(process.pid, signal.SIGKILL)
+    world = SimWorld(path, clock)
+    clock.advance(60)
+    states = SimComputeDriver(MachineKind.VM, world).inventory()
+    world.close()
+    assert len(states) == 100
+    assert {state.power for state in states} == {PowerState.RUNNING}
+
+
+def test_a_copy_is_a_world_of_its_own(
+    tmp_path: Path, clock: CloudClock, world: SimWorld, ready_vm: SimComputeDriver
+) -> None:
+    world.copy_to(tmp_path / "copy.db")
+    copy = SimWorld(tmp_path / "copy.db", clock)
+    copied = SimComputeDriver(MachineKind.VM, copy)
+    copied.remove_machine(VM_ID)
+    assert copied.inventory() == []
+    assert ready_vm.is_guest_ready(VM_ID)
+    copy.close()
+
+
+def test_a_closed_world_is_one_file_that_can_be_copied(
+    tmp_path: Path, clock: CloudClock, world: SimWorld, ready_vm: SimComputeDriver
+) -> None:
+    world.close()
+    shutil.copyfile(tmp_path / "world.db", tmp_path / "elsewhere.db")
+    moved = SimWorld(tmp_path / "elsewhere.db", clock)
+    assert SimComputeDriver(MachineKind.VM, moved).is_guest_ready(VM_ID)
+    moved.close()
+
+
+def test_a_closed_world_is_a_backend_that_is_down(world: SimWorld, vms: SimComputeDriver) -> None:
+    vms.check_available()
+    world.close()
+    world.close()
+    with pytest.raises(BackendDownError):
+        vms.check_available()
+    with pytest.raises(BackendDownError):
+        vms.inspect_machine(VM_ID)
+
+
+def test_a_world_in_memory_leaves_no_file(tmp_path: Path, clock: CloudClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    world = SimWorld(":memory:", clock)
+    SimComputeDriver(MachineKind.VM, world).check_available()
+    world.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_world_of_another_version_is_refused(tmp_path: Path, clock: CloudClock) -> None:
+    connection = sqlite3.connect(tmp_path / "old.db")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(PermanentError, match="format 99"):
+        SimWorld(tmp_path / "old.db", clock)
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, but long enough to be looked at" * 40, None])
+def test_a_broken_file_is_a_backend_that_is_down(tmp_path: Path, clock: CloudClock, content: bytes | None) -> None:
+    path = tmp_path / "missing folder" / "world.db"
+    if content is not None:
+        path = tmp_path / "broken.db"
+        path.write_bytes(content)
+    with pytest.raises(BackendDownError, match="cannot be opened"):
+        SimWorld(path, clock)
+
+
+def test_no_call_about_one_machine_walks_all_of_them(
+    world: SimWorld, vms: SimComputeDriver, spec: MachineSpec, networks: SimNetworkDriver, clock: CloudClock
+) -> None:
+    statements: set[str] = set()
+    with world.lock:
+        world.connection().set_trace_callback(statements.add)
+    vms.ensure_machine(spec)
+    vms.start_machine(VM_ID)
+    clock.advance(10)
+    vms.inspect_machine(VM_ID)
+    vms.is_guest_ready(VM_ID)
+    vms.read_console(VM_ID, tail_bytes=100)
+    vms.execute(VM_ID, ["sh", "-c", "echo a > /tmp/a; ls /tmp; ip addr; poweroff"], timeout_s=5)
+    networks.ports("net-00000001")
+    clock.advance(10)
+    vms.resize_machine(VM_ID, vcpus=1, memory_mib=64)
+    vms.remove_machine(VM_ID)
+    with world.lock:
+        connection = world.connection()
+        connection.set_trace_callback(None)
+        plans = {
+            statement: [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+            for statement in statements
+            if statement.split()[0] in {"SELECT", "UPDATE", "DELETE", "INSERT"}
+        }
+    assert len(plans) > 15
+    scans = {statement: plan for statement, plan in plans.items() if any(step.startswith("SCAN") for step in plan)}
+    assert scans == {}
+
+
+def test_a_listener_may_call_the_driver(ready_vm: SimComputeDriver, clock: CloudClock) -> None:
+    started: list[PowerState] = []
+    ready_vm.on_lifecycle(lambda machine_id, _: started.append(ready_vm.start_machine(machine_id).power))
+    ready_vm.execute(VM_ID, ["poweroff"], timeout_s=5)
+    clock.advance(5)
+    assert started == [PowerState.STARTING]
+
+
+def test_two_worlds_on_one_clock_are_strangers(
+    open_world: Callable[[], SimWorld], tmp_path: Path, clock: CloudClock, ready_vm: SimComputeDriver
+) -> None:
+    other = SimWorld(tmp_path / "other.db", clock)
+    assert SimComputeDriver(MachineKind.VM, other).inventory() == []
+    other.close()
+    assert len(ready_vm.inventory()) == 1
