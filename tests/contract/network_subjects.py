@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet  # pytest.param returns it and pytest does not export it
 
 from iaas.drivers.interface import NetworkDriver, NetworkSpec, PortSpec
 from iaas.drivers.linux.network import LinuxNetworkDriver
+from iaas.drivers.sim.network import SimNetworkDriver
+from iaas.drivers.sim.world import SimWorld
+from iaas.kernel.clock import CloudClock
 from iaas.kernel.ids import NETWORK, NIC, IdSource
 from tests.real_host import RealHost
 
@@ -60,8 +65,22 @@ def linux(request: pytest.FixtureRequest) -> NetworkSubject:
     return NetworkSubject(driver=reopen(), reopen=reopen, host=host)
 
 
+def sim(request: pytest.FixtureRequest) -> NetworkSubject:
+    """The simulation; a reopened driver reads the world's file anew."""
+    path: Path = request.getfixturevalue("tmp_path") / "world.db"
+    clock = CloudClock(scale=0)
+    worlds = ExitStack()
+    request.addfinalizer(worlds.close)  # registered before the subject's own end, hence run after it
+
+    def reopen() -> NetworkDriver:
+        return SimNetworkDriver(worlds.enter_context(closing(SimWorld(path, clock))))
+
+    return NetworkSubject(driver=reopen(), reopen=reopen)
+
+
 NETWORK_SUBJECTS: dict[str, Callable[[pytest.FixtureRequest], NetworkSubject]] = {
     "linux": linux,
+    "sim": sim,
 }
 
 # Those whose guests exchange real packets, on a host that can do so.
