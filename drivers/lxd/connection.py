@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
-import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import IO, Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import pylxd
 import pylxd.client
@@ -21,8 +19,8 @@ import websocket
 
 from iaas.drivers.interface import BackendDownError, DriverError, NotFoundError, TransientError
 from iaas.drivers.lxd.errors import driver_error
+from iaas.drivers.lxd.transport import CONNECT_TIMEOUT_S, UNIX_SCHEME, new_session, open_socket
 
-CONNECT_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 60.0
 WAIT_SLICE_S = 30.0  # one long poll; longer waits are several of them, so that a dead peer is noticed
 CLIENTS_KEPT = 8
@@ -168,7 +166,7 @@ class LXDConnection:
         """
         parts = urlsplit(self._endpoint)
         try:
-            sock = self._open_socket()
+            sock = open_socket(self._endpoint, cert=self._cert, verify=self._verify)
         except OSError as exc:
             raise BackendDownError("LXD does not answer") from exc
         try:
@@ -181,35 +179,6 @@ class LXDConnection:
             sock.close()
             raise BackendDownError("LXD refused a websocket") from exc
         return cast(websocket.WebSocket, opened)
-
-    def _open_socket(self) -> socket.socket:
-        parts = urlsplit(self._endpoint)
-        if parts.scheme == "http+unix":
-            plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            plain.settimeout(CONNECT_TIMEOUT_S)
-            try:
-                plain.connect(unquote(parts.netloc))
-            except OSError:
-                plain.close()
-                raise
-            return plain
-        context = ssl.create_default_context()
-        if isinstance(self._verify, str):
-            # The daemon's certificate is its own authority; its host name means nothing then, as with pylxd.
-            context.check_hostname = False
-            context.load_verify_locations(self._verify)
-        elif not self._verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if self._cert is not None:
-            context.load_cert_chain(*self._cert)
-        address = (parts.hostname or "localhost", parts.port or 443)
-        plain = socket.create_connection(address, timeout=CONNECT_TIMEOUT_S)
-        try:
-            return context.wrap_socket(plain, server_hostname=parts.hostname)
-        except OSError:
-            plain.close()
-            raise
 
     def close(self) -> None:
         """Close all connections; requests under way end as they will."""
@@ -265,8 +234,10 @@ class LXDConnection:
             self._give_back(client)
 
     def _connect(self) -> Any:
-        session = pylxd.client.get_session_for_url(self._endpoint, cert=self._cert, verify=self._verify)
-        session.trust_env = False  # no proxy and no .netrc of the environment belongs between us and LXD
+        session = new_session(
+            self._endpoint,
+            session=pylxd.client.get_session_for_url(self._endpoint, cert=self._cert, verify=self._verify),
+        )
         try:
             return pylxd.Client(
                 endpoint=self._endpoint,
@@ -319,7 +290,7 @@ def pylxd_endpoint(endpoint: str) -> str:
         ValueError: it is neither a path nor a known scheme.
     """
     if endpoint.startswith("/"):
-        return "http+unix://" + endpoint.replace("%", "%25").replace("/", "%2F")
-    if not endpoint.startswith(("http+unix://", "https://")):
+        return f"{UNIX_SCHEME}://" + endpoint.replace("%", "%25").replace("/", "%2F")
+    if not endpoint.startswith((f"{UNIX_SCHEME}://", "https://")):
         raise ValueError(f"an LXD endpoint is a socket path, http+unix:// or https://, not {endpoint!r}")
     return endpoint.rstrip("/")
