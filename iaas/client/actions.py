@@ -12,7 +12,7 @@ from iaas.client.resource import Resource, mapping_of
 R = TypeVar("R", bound=Resource)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: Python 3.11 cannot make a slotted, frozen Generic[X](...)
 class Action(Generic[R]):
     """What the server answered to a verb: ``resource`` as it was then, in transition, and the ``job`` that goes on.
 

@@ -17,7 +17,7 @@ R = TypeVar("R", bound=Resource)
 Filter = str | int | bool | datetime | Mapping[str, str] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: Python 3.11 cannot make a slotted, frozen Generic[X](...)
 class Page(Generic[R]):
     """One page of a list. ``next_cursor`` asks for the next one; None when this is the last."""
 

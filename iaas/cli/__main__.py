@@ -1,0 +1,7 @@
+"""``python -m iaas.cli``."""
+
+import sys
+
+from iaas.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,64 @@
+"""The command tree of ``iaas``: one noun per resource."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from iaas.cli.commands import activity, catalog, identity, instance_access, instances, key_pairs
+from iaas.cli.plugins import Plugins
+from iaas.cli.session import CredentialsOption, EndpointOption, OutputOption, Session, TokenOption
+
+_NOUNS: tuple[tuple[str, str, tuple[Callable[[typer.Typer], None], ...]], ...] = (
+    ("instance", "Machines: VMs and container machines.", (instances.add, instance_access.add)),
+    ("image", "What instances boot.", (catalog.add_image,)),
+    ("flavor", "Named shapes.", (catalog.add_flavor,)),
+    ("key-pair", "SSH keys that guests let in.", (key_pairs.add,)),
+    ("zone", "Parts of the cloud that fail on their own.", (catalog.add_zone,)),
+    ("host", "Machines that run instances (admin).", (catalog.add_host,)),
+    ("project", "Owners of resources (admin).", (identity.add_project,)),
+    ("api-token", "Credentials of this API.", (identity.add_api_token,)),
+    ("access-key", "Credentials of signed dialects.", (identity.add_access_key,)),
+    ("job", "Asynchronous actions and their outcome.", (activity.add_job,)),
+    ("event", "What happened, in order.", (activity.add_event,)),
+)
+
+
+def build_app(plugins: Plugins | None = None) -> typer.Typer:
+    """Return the whole application; commands of ``plugins`` join it when they are asked for."""
+    plugins = plugins or Plugins()
+    app = typer.Typer(
+        name="iaas",
+        help="A cloud on one machine: VMs and container machines behind one API, simulated or real.",
+        cls=plugins.group_class(),
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+
+    @app.callback()
+    def options(
+        ctx: typer.Context,
+        endpoint: EndpointOption = None,
+        token: TokenOption = None,
+        credentials: CredentialsOption = None,
+        output: OutputOption = None,
+        version: bool = typer.Option(False, "--version", help="Show the version and exit.", is_eager=True),
+    ) -> None:
+        if version:
+            from importlib.metadata import version as version_of
+
+            sys.stdout.write(f"iaas {version_of('iaas')}\n")
+            raise typer.Exit
+        session: Session = ctx.obj or Session()
+        ctx.obj = session.with_options(endpoint=endpoint, token=token, credentials=credentials, output=output)
+
+    for name, help_text, adders in _NOUNS:
+        noun = typer.Typer(no_args_is_help=True, cls=plugins.group_class(name))
+        for add in adders:
+            add(noun)
+        app.add_typer(noun, name=name, help=help_text)
+    activity.add_meta(app)
+    plugins.attach(app)
+    return app

@@ -1,0 +1,1 @@
+"""One module per noun, or per few small ones; each has ``add(app, ...)``."""

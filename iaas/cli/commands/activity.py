@@ -1,0 +1,106 @@
+"""``iaas job | event``, and ``iaas capabilities | health``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from iaas.cli.exit_status import ExitStatus
+from iaas.cli.nouns import CursorOption, LimitOption, NameArgument, Noun, add_get, add_list, show, show_list
+from iaas.cli.output import Column, text_of, write_details, write_json
+from iaas.cli.progress import describe, progress
+from iaas.cli.session import Session, command
+from iaas.client import Event, Job
+from iaas.client.jobs import DEFAULT_WAIT_S
+
+JOB = Noun[Job](
+    word="job",
+    collection=lambda client: client.jobs,
+    columns=(
+        Column("ID", lambda job: job.id),
+        Column("ACTION", lambda job: job.action),
+        Column("STATUS", lambda job: job.status),
+        Column("STEP", lambda job: f"{job.progress.step}/{job.progress.steps}" if job.progress else None),
+        Column("RESOURCES", lambda job: [each.id for each in job.resources]),
+        Column("CREATED", lambda job: job.created_at),
+        Column("ERROR", lambda job: job.error.message if job.error else None),
+    ),
+)
+EVENT = Noun[Event](
+    word="event",
+    collection=lambda client: client.events,
+    columns=(
+        Column("ID", lambda event: event.id),
+        Column("TIME", lambda event: event.created_at),
+        Column("TYPE", lambda event: event.type),
+        Column("RESOURCE", lambda event: event.resource.id if event.resource else None),
+        Column("JOB", lambda event: event.job_id),
+    ),
+)
+
+
+def add_job(app: typer.Typer) -> None:
+    """Add the verbs of jobs."""
+    add_list(app, JOB)
+    add_get(app, JOB)
+
+    @command(app, "wait")
+    def wait(
+        session: Session,
+        name: NameArgument,
+        timeout_s: Annotated[float, typer.Option("--wait-timeout", metavar="SECONDS")] = DEFAULT_WAIT_S,
+    ) -> None:
+        """Wait until a job has ended; the exit status is 8 when it failed, 7 when the time is over."""
+        with session.client() as client, progress(name) as tell:
+            job = client.jobs.get(name).wait(timeout_s=timeout_s, on_progress=lambda job: tell(describe(job)))
+        show(session, job)
+
+
+def add_event(app: typer.Typer) -> None:
+    """Add the verbs of events."""
+
+    @command(app, "list")
+    def list_events(
+        session: Session,
+        after: Annotated[str | None, typer.Option(metavar="EVENT", help="Only those after this one.")] = None,
+        resource: Annotated[str | None, typer.Option(metavar="ID", help="Only those of this resource.")] = None,
+        limit: LimitOption = None,
+        cursor: CursorOption = None,
+        follow: Annotated[
+            bool, typer.Option("--follow", "-f", help="Go on as they happen; JSON is then one object a line.")
+        ] = False,
+    ) -> None:
+        """List events."""
+        if not follow:
+            show_list(session, EVENT, {"after": after, "resource_id": resource}, limit=limit, cursor=cursor)
+            return
+        with session.client() as client:
+            for event in client.events.follow(after=after, resource_id=resource):
+                if session.is_json:
+                    sys.stdout.write(json.dumps(event.raw) + "\n")
+                else:
+                    sys.stdout.write("   ".join(text_of(column.value(event)) for column in EVENT.columns) + "\n")
+                sys.stdout.flush()
+
+
+def add_meta(app: typer.Typer) -> None:
+    """Add what a server says of itself."""
+
+    @command(app, "capabilities")
+    def capabilities(session: Session) -> None:
+        """Show what the server and its backend can do."""
+        with session.client() as client:
+            answer = client.capabilities().raw
+        write_json(answer) if session.is_json else write_details(answer)
+
+    @command(app, "health")
+    def health(session: Session) -> None:
+        """Show how the server is; the exit status is 6 unless all is well."""
+        with session.client() as client:
+            found = client.health()
+        write_json(found.raw) if session.is_json else write_details(found.raw)
+        if found.status != "ok":
+            raise typer.Exit(ExitStatus.UNAVAILABLE)

@@ -1,0 +1,119 @@
+"""The verbs that are alike for all nouns (list, get, delete), made from a table of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Protocol, TypeVar
+
+import typer
+
+from iaas.cli.output import Column, write_details, write_json, write_table
+from iaas.cli.session import Session, command
+from iaas.client import Client, Collection, Resource
+
+R = TypeVar("R", bound=Resource)
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.")]
+NamesArgument = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or ids.")]
+LabelOption = Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="Repeat for several.")]
+SelectorOption = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="SELECTOR", help="Only with this label: a=b, a, !a. Repeat for several."),
+]
+FilterNameOption = Annotated[str | None, typer.Option("--name", help="Only the one with this name.")]
+SortOption = Annotated[str | None, typer.Option("--sort", metavar="FIELD", help="A leading - sorts downwards.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", help="One page of so many instead of all (at most 1000).")]
+CursorOption = Annotated[str | None, typer.Option("--cursor", help="The page that next_cursor of the last one names.")]
+
+
+class Removable(Protocol):
+    def delete(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)  # no slots: Python 3.11 cannot make a slotted, frozen Generic[X](...)
+class Noun(Generic[R]):
+    """One kind of resource on the command line."""
+
+    word: str  # "key pair"
+    collection: Callable[[Client], Collection[R]]
+    columns: tuple[Column[R], ...]
+
+
+def add_list(app: typer.Typer, noun: Noun[R]) -> None:
+    """Add ``list`` with the filters that every collection has."""
+
+    @command(app, "list", help=f"List {noun.word}s.")
+    def list_all(
+        session: Session,
+        name: FilterNameOption = None,
+        status: Annotated[str | None, typer.Option(help="Only those in this status.")] = None,
+        label: SelectorOption = None,
+        sort: SortOption = None,
+        limit: LimitOption = None,
+        cursor: CursorOption = None,
+    ) -> None:
+        filters = {"name": name, "status": status, "label_selector": ",".join(label or ()) or None, "sort": sort}
+        show_list(session, noun, filters, limit=limit, cursor=cursor)
+
+
+def add_get(app: typer.Typer, noun: Noun[R]) -> None:
+    """Add ``get``."""
+
+    @command(app, "get", help=f"Show one {noun.word} with all its fields.")
+    def get(session: Session, name: NameArgument) -> None:
+        with session.client() as client:
+            show(session, noun.collection(client).get(name))
+
+
+def add_delete(app: typer.Typer, noun: Noun[Any], *, help_text: str) -> None:
+    """Add ``delete`` for resources that are gone at once."""
+
+    @command(app, "delete", help=help_text)
+    def delete(session: Session, names: NamesArgument) -> None:
+        with session.client() as client:
+            for name in names:
+                found: Removable = noun.collection(client).get(name)
+                found.delete()
+
+
+def show_list(
+    session: Session, noun: Noun[R], filters: dict[str, Any], *, limit: int | None, cursor: str | None
+) -> None:
+    """Write one page when a limit or cursor is given, all pages as one otherwise."""
+    with session.client() as client:
+        collection = noun.collection(client)
+        if limit is not None or cursor is not None:
+            page = collection.list(limit=limit, cursor=cursor, **filters)
+            rows: Iterable[R] = page
+            answer: Any = page.raw
+        else:
+            rows = list(collection.iterate(**filters))
+            answer = {"items": [row.raw for row in rows], "next_cursor": None}
+    if session.is_json:
+        write_json(answer)
+    else:
+        write_table(noun.columns, rows)
+
+
+def show(session: Session, resource: Resource) -> None:
+    """Write one resource with all its fields."""
+    if session.is_json:
+        write_json(resource.raw)
+    else:
+        write_details(resource.raw)
+
+
+def parse_labels(terms: list[str] | None) -> dict[str, str]:
+    """Return ``["a=b"]`` as a mapping.
+
+    Raises:
+        typer.BadParameter: a term has no ``=``.
+    """
+    labels = {}
+    for term in terms or ():
+        name, sign, value = term.partition("=")
+        if not sign or not name:
+            raise typer.BadParameter(f"{term!r} is not NAME=VALUE", param_hint="--label")
+        labels[name] = value
+    return labels
