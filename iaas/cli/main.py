@@ -34,9 +34,12 @@ def main(argv: Sequence[str] | None = None, *, session: Session | None = None, p
     except typer.Abort:
         return ExitStatus.INTERRUPTED
     except BrokenPipeError:
-        # Who read us (head, less) has gone. Python flushes once more at its end: give it somewhere to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitStatus.BROKEN_PIPE
+        return _reader_has_gone()
+    except SystemExit as leaving:
+        # Typer meets a broken pipe first, and leaves with a status that says nothing.
+        if isinstance(leaving.__context__, BrokenPipeError):
+            return _reader_has_gone()
+        raise
     except typer.TyperException as error:
         return _usage(error)
     except (IaasError, CloudError, CommandError) as error:
@@ -45,6 +48,12 @@ def main(argv: Sequence[str] | None = None, *, session: Session | None = None, p
         subject = f"{error.filename}: " if error.filename else ""
         return _fail(f"{subject}{error.strerror or error}", ExitStatus.ERROR)
     return status if isinstance(status, int) else ExitStatus.OK
+
+
+def _reader_has_gone() -> int:
+    # It was head, or less. Python flushes once more at its end: give it somewhere to.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    return ExitStatus.BROKEN_PIPE
 
 
 def _usage(error: typer.TyperException) -> int:
