@@ -274,7 +274,7 @@ class SimComputeDriver:
             elif guest.power_request == "reboot":
                 self._reboot(connection, machine, now_us)
         if stopped is not None:  # after the commit: a listener that looks must see it
-            self.world.expect_announcement(machine_id, stopped.due_us)
+            self.world.expect_announcement(self.kind, machine_id, stopped.due_us)
         return result
 
     def push_file(self, machine_id: str, file: GuestFile) -> None:
@@ -319,7 +319,7 @@ class SimComputeDriver:
             )
             crashed = machine._replace(passage="", target=PowerState.CRASHED.value, due_us=now_us, ready_us=0)
             self._save_power(connection, crashed, unannounced=True)
-        self.world.expect_announcement(machine_id, now_us)
+        self.world.expect_announcement(self.kind, machine_id, now_us)
 
     def close(self) -> None:
         """Let go of the listeners. The world is closed by who opened it; its machines stay."""

@@ -129,13 +129,13 @@ class SimWorld:
         self.faults = Faults()
         self.lock = threading.RLock()
         self._listeners: dict[MachineKind, list[LifecycleCallback]] = {}
-        self._notices: list[tuple[int, str]] = []
+        self._notices: dict[MachineKind, list[tuple[int, str]]] = {kind: [] for kind in MachineKind}
         self._timer: threading.Timer | None = None
         self._connection: sqlite3.Connection | None = _open(path)
-        for due_us, machine_id in self._connection.execute(
-            "SELECT due_us, machine_id FROM machines WHERE unannounced = 1 ORDER BY due_us"
+        for due_us, machine_id, kind in self._connection.execute(
+            "SELECT due_us, machine_id, kind FROM machines WHERE unannounced = 1 ORDER BY due_us"
         ):
-            self._notices.append((due_us, machine_id))  # sorted, hence a heap already
+            self._notices[MachineKind(kind)].append((due_us, machine_id))  # sorted, hence a heap already
         clock.on_change(self.announce_due)
 
     def connection(self) -> sqlite3.Connection:
@@ -181,14 +181,16 @@ class SimWorld:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
-            self._notices.clear()
+            for notices in self._notices.values():
+                notices.clear()
 
     # --- changes nobody asked for ---------------------------------------------------------------------------
 
     def listen(self, kind: MachineKind, listener: LifecycleCallback) -> None:
-        """Tell ``listener`` of machines of ``kind`` that change by themselves."""
+        """Tell ``listener`` of machines of ``kind`` that change by themselves, and of what nobody heard yet."""
         with self.lock:
             self._listeners.setdefault(kind, []).append(listener)
+        self.announce_due()
 
     def unlisten(self, kind: MachineKind, listener: LifecycleCallback) -> None:
         """Tell ``listener`` no more. Unknown is success."""
@@ -197,10 +199,10 @@ class SimWorld:
             if listener in listeners:
                 listeners.remove(listener)
 
-    def expect_announcement(self, machine_id: str, due_us: int) -> None:
+    def expect_announcement(self, kind: MachineKind, machine_id: str, due_us: int) -> None:
         """Have the listeners told at ``due_us`` what became of a machine whose row is marked unannounced."""
         with self.lock:
-            heapq.heappush(self._notices, (due_us, machine_id))
+            heapq.heappush(self._notices[kind], (due_us, machine_id))
         self.announce_due()
 
     def announce_due(self) -> None:
@@ -210,18 +212,17 @@ class SimWorld:
             if self._connection is None:
                 return
             now_us = self.now_us()
-            while self._notices and self._notices[0][0] <= now_us:
-                _, machine_id = heapq.heappop(self._notices)
-                row = self._connection.execute(
-                    "UPDATE machines SET unannounced = 0 WHERE machine_id = ? AND unannounced = 1 AND due_us <= ?"
-                    " RETURNING kind, target",
-                    (machine_id, now_us),
-                ).fetchone()
-                if row is not None:
-                    heard += [
-                        (listener, machine_id, PowerState(row[1]))
-                        for listener in self._listeners.get(MachineKind(row[0]), ())
-                    ]
+            for kind, notices in self._notices.items():
+                listeners = self._listeners.get(kind)
+                while listeners and notices and notices[0][0] <= now_us:  # without a listener the news wait
+                    _, machine_id = heapq.heappop(notices)
+                    row = self._connection.execute(
+                        "UPDATE machines SET unannounced = 0 WHERE machine_id = ? AND unannounced = 1 AND due_us <= ?"
+                        " RETURNING target",
+                        (machine_id, now_us),
+                    ).fetchone()
+                    if row is not None:
+                        heard += [(listener, machine_id, PowerState(row[0])) for listener in listeners]
             self._arm_timer()
         for listener, machine_id, power in heard:  # without the lock: a listener may call the driver
             listener(machine_id, power)
@@ -230,9 +231,10 @@ class SimWorld:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._notices:
+        due = [notices[0][0] for kind, notices in self._notices.items() if notices and self._listeners.get(kind)]
+        if not due:
             return
-        wait_s = self.clock.wall_seconds_until(from_microseconds(self._notices[0][0]))
+        wait_s = self.clock.wall_seconds_until(from_microseconds(min(due)))
         if wait_s is None:
             return  # frozen: the next jump of the clock calls us
         self._timer = threading.Timer(min(wait_s, threading.TIMEOUT_MAX), self.announce_due)

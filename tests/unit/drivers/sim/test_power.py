@@ -153,11 +153,24 @@ def test_news_that_came_while_the_world_was_closed_are_told_after_it_opens(
 ) -> None:
     ready_vm.execute(VM_ID, ["poweroff"], timeout_s=5)
     ready_vm.world.close()
+    clock.advance(5)
     heard: list[tuple[str, PowerState]] = []
     again = SimComputeDriver(MachineKind.VM, open_world())
     again.on_lifecycle(lambda machine_id, state: heard.append((machine_id, state)))
-    clock.advance(5)
     assert heard == [(VM_ID, PowerState.STOPPED)]
+
+
+@pytest.mark.parametrize("seconds", [0, 5])
+def test_a_listener_that_comes_late_hears_what_nobody_has_heard(
+    world: SimWorld, ready_vm: SimComputeDriver, clock: CloudClock, seconds: float
+) -> None:
+    ready_vm.execute(VM_ID, ["poweroff"], timeout_s=5)
+    clock.advance(seconds)
+    SimComputeDriver(MachineKind.CONTAINER, world).on_lifecycle(lambda machine_id, state: None)
+    news = threading.Event()
+    ready_vm.on_lifecycle(lambda machine_id, state: news.set())
+    clock.set_scale(100)
+    assert news.wait(timeout=10)
 
 
 def test_a_closed_driver_tells_nobody(ready_vm: SimComputeDriver, clock: CloudClock) -> None:
