@@ -24,8 +24,16 @@ from iaas.drivers.linux.deployment import (
     is_live,
 )
 from iaas.drivers.linux.mounts import mount_points_under, unmount_all
-from iaas.drivers.linux.names import check_tag, fabric_namespace
-from iaas.drivers.linux.namespaces import list_namespaces, namespace_exists, namespace_path, netlink, remove_namespace
+from iaas.drivers.linux.names import BRIDGE, CONTAINER_VETH, ROUTER_VETH, TAP, check_tag, fabric_namespace
+from iaas.drivers.linux.namespaces import (
+    is_machine_namespace,
+    is_namespace_file,
+    list_namespaces,
+    namespace_exists,
+    namespace_path,
+    netlink,
+    remove_namespace,
+)
 from iaas.drivers.linux.processes import (
     Process,
     descendants,
@@ -40,6 +48,7 @@ from iaas.drivers.linux.waiting import wait_until
 
 __all__ = ["Deployment", "DeploymentLiveError", "find_deployments", "is_live", "leftovers", "remove_deployment"]
 
+LINK_KINDS = frozenset({BRIDGE, TAP, CONTAINER_VETH, ROUTER_VETH})
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 MONITOR_GRACE_S = 5
 RELEASE_TIMEOUT_S = 10
@@ -95,7 +104,7 @@ def leftovers(tag: str, state_dir: Path) -> list[str]:
     left += [f"mount {point}" for point in mount_points_under(state_dir)]
     left += [f"loop device {device}" for device in _loop_devices(state_dir)]
     left += [f"control group {folder}" for folder in _cgroups(tag)]
-    left += [f"link {name}" for name in os.listdir("/sys/class/net") if name[2:6] == tag and len(name) == 14]
+    left += [f"link {name}" for name in os.listdir("/sys/class/net") if _is_own_link(tag, name)]
     return left + ([f"folder {state_dir}"] if state_dir.exists() else [])
 
 
@@ -109,9 +118,10 @@ def _own_processes(tag: str, state_dir: Path) -> list[Process]:
 
     Never this process, which may have a thread in there.
     """
-    networks = {namespace_path(name).stat().st_ino for name in _namespaces(tag)}
+    private = [name for name in _namespaces(tag) if namespace_exists(name) and not is_machine_namespace(name)]
+    networks = {namespace_path(name).stat().st_ino for name in private}
     mount_file = state_dir / "ns" / "mnt"
-    mounts = {mount_file.stat().st_ino} if mount_file.exists() else set()
+    mounts = {mount_file.stat().st_ino} if is_namespace_file(mount_file) else set()
     domain = f"guest=iaas-{tag}-"
     files = (f"{state_dir}/", f"--conf-file={state_dir}/")
     monitor = f"[lxc monitor] {state_dir}/"
@@ -171,19 +181,24 @@ def _remove_namespaces(tag: str, removed: Callable[[str], None]) -> None:
     for name in reversed(_namespaces(tag)):
         # A socket that somebody still holds would keep the namespace alive, and its links with it.
         with contextlib.suppress(NotFoundError):
-            _delete_links(name)
+            _delete_links(tag, name)
         if remove_namespace(name):
             removed(f"network namespace {name}")
 
 
-def _delete_links(namespace: str) -> None:
+def _delete_links(tag: str, namespace: str) -> None:
+    """Delete the deployment's links, by name: the namespace may be the machine's own (see HostFabric)."""
     if not namespace_exists(namespace):
         return
     with netlink(namespace) as handle:
-        for link in list(handle.get_links()):
-            for index in handle.link_lookup(ifname=link.get_attr("IFLA_IFNAME")):
-                if link.get_attr("IFLA_LINKINFO") is not None:  # lo and real devices have none
+        for name in [link.get_attr("IFLA_IFNAME") for link in handle.get_links()]:
+            if _is_own_link(tag, name):
+                for index in handle.link_lookup(ifname=name):  # the other end of a pair is gone with the first
                     handle.link("del", index=index)
+
+
+def _is_own_link(tag: str, name: str) -> bool:
+    return name[:2] in LINK_KINDS and name[2:6] == tag and len(name) == 14
 
 
 def _loop_devices(state_dir: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from iaas.drivers.linux.mounts import is_mount_point, unmount_all
 from iaas.drivers.linux.names import check_tag, fabric_namespace
 from iaas.drivers.linux.namespaces import (
     create_namespace,
+    is_machine_namespace,
     is_namespace_file,
     namespace_exists,
     namespace_path,
@@ -82,6 +83,8 @@ class Fabric:
             claim_state_dir(self.tag, self.state_dir)
             if self.is_up:
                 return
+            if is_machine_namespace(self.namespace):
+                raise PermanentError(f"deployment {self.tag} was made with the host's daemons; remove it first")
             if namespace_exists(self.namespace) and read_record(self._record_path) is None:
                 raise PermanentError(
                     f"the network namespace {self.namespace} is there and is not of {self.state_dir}: "

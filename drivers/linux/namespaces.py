@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iaas.drivers.interface import NotFoundError
+from iaas.drivers.interface import NotFoundError, PermanentError
 from iaas.drivers.linux.programs import run_program
 
 if TYPE_CHECKING:
@@ -41,6 +41,14 @@ def namespace_exists(namespace: str) -> bool:
     return is_namespace_file(namespace_path(namespace))
 
 
+def is_machine_namespace(namespace: str) -> bool:
+    """Return whether the name stands for the very namespace that this process (its main thread) lives in."""
+    try:
+        return namespace_path(namespace).samefile("/proc/self/ns/net")
+    except FileNotFoundError:
+        return False
+
+
 def list_namespaces(prefix: str) -> list[str]:
     """Return the names (also of dead ones) that begin with ``prefix``."""
     try:
@@ -50,7 +58,13 @@ def list_namespaces(prefix: str) -> list[str]:
 
 
 def create_namespace(namespace: str) -> None:
-    """Make a network namespace with ``lo`` up and without IPv6. Already there is success."""
+    """Make a network namespace with ``lo`` up and without IPv6. Already there is success.
+
+    Raises:
+        PermanentError: the name stands for the machine's own namespace, which is not ours to change.
+    """
+    if is_machine_namespace(namespace):
+        raise PermanentError(f"{namespace} is a name of the machine's own network namespace")
     if not namespace_exists(namespace):
         remove_namespace(namespace)
         run_program(["ip", "netns", "add", namespace])

@@ -14,14 +14,16 @@ from iaas.drivers.linux.cleanup import leftovers, remove_deployment
 from iaas.drivers.linux.deployment import DeploymentLiveError, find_deployments
 from iaas.drivers.linux.fabric import Fabric
 from iaas.drivers.linux.host_check import check_host
+from iaas.drivers.linux.host_fabric import HostFabric
 from iaas.drivers.linux.links import link_names
 from iaas.drivers.linux.mounts import mount_points_under
 from iaas.drivers.linux.namespaces import entered, namespace_path
+from iaas.drivers.linux.network import LinuxNetworkDriver
 from iaas.drivers.linux.processes import Process, end_processes, find_processes, namespace_inode
 from iaas.drivers.linux.programs import run_program
 from iaas.drivers.linux.waiting import wait_until
 from tests.e2e.small_machines import SmallContainer, active_vms, define_small_vm
-from tests.real_host import PARENT, RealHost, close_real_host, open_real_host, require_real_host
+from tests.real_host import PARENT, RealHost, close_real_host, new_test_folder, open_real_host, require_real_host
 
 pytestmark = pytest.mark.real
 
@@ -187,3 +189,27 @@ def test_a_killed_deployment_is_removed_without_a_trace() -> None:
     assert not Path(f"/proc/{init.pid}").exists()
     assert find_processes(lambda each: namespace_inode(each.pid, "net") == fabric_inode) == []
     assert remove_deployment(host.tag, host.state_dir) == []
+
+
+def test_with_the_hosts_own_daemons_only_our_links_are_touched() -> None:
+    require_real_host()
+    tag, state_dir = new_test_folder()
+    fabric = HostFabric(tag, state_dir)
+    links_before = set(os.listdir("/sys/class/net"))
+    try:
+        fabric.ensure()
+        fabric.ensure()
+        with pytest.raises(PermanentError):
+            Fabric(tag, state_dir).ensure()
+        networks = LinuxNetworkDriver(fabric, tag, state_dir)
+        networks.ensure_network(NETWORK)
+        bridge = names.bridge(tag, NETWORK.network_id)
+        assert bridge in os.listdir("/sys/class/net")
+        assert "10.77.0" not in run_program(["ip", "address", "show"])
+        # What removal would end: our DHCP server, and nobody else of those who live in the machine's namespace.
+        doomed = [what for what in leftovers(tag, state_dir) if what.startswith("process")]
+        assert [what.split()[2] for what in doomed] == ["dnsmasq"]
+    finally:
+        remove_deployment(tag, state_dir)
+    assert leftovers(tag, state_dir) == []
+    assert links_before <= set(os.listdir("/sys/class/net"))
