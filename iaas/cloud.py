@@ -19,7 +19,7 @@ from iaas.kernel.errors import ResourceRef
 from iaas.kernel.ids import IdSource
 from iaas.resources.instances import Instance, InstanceStatus
 from iaas.resources.jobs import Job
-from iaas.services.bootstrap import FirstCredentials, prepare
+from iaas.services.bootstrap import FirstCredentials, prepare, renew_credentials
 from iaas.services.catalog import CatalogService
 from iaas.services.identity import IdentityService
 from iaas.services.instances import InstanceService
@@ -64,6 +64,7 @@ class Cloud:
         self.ids = ids
         self.signals = JobSignals(config.max_waiters)
         vault = Vault(config.state_dir / "secret.key" if config.state_dir else None)
+        self._vault = vault
         self.first_credentials = prepare(store, ids, backend, config, vault, given_credentials)
         self.executor = Executor(
             store=store,
@@ -127,6 +128,10 @@ class Cloud:
         self.executor.stop()
         self.backend.close()
         self.store.close()
+
+    def renew_credentials(self) -> FirstCredentials:
+        """Make new operator's credentials (the file that held them is gone)."""
+        return renew_credentials(self.store, self.ids, self._vault)
 
     def _rebuild_networks(self) -> None:
         """After a host restart the data plane is gone: make again what instances need. Idempotent."""

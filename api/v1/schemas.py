@@ -107,7 +107,9 @@ class PageQuery(Schema):
             descending=sort.startswith("-"),
         )
         selector = data.pop("label_selector", "")
-        filters: dict[str, str] = {name: data.pop(name) for name in ("name", "status", "kind", "zone", "action") if name in data}
+        filters: dict[str, str] = {
+            name: data.pop(name) for name in ("name", "status", "kind", "zone", "action") if name in data
+        }
         return {"listing": Listing(page=page, filters=filters, labels=parse_selector(selector)), **data}
 
 

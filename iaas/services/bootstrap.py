@@ -17,7 +17,7 @@ from iaas.resources.catalog import Network
 from iaas.resources.common import Page, Role
 from iaas.services.catalog import add_flavor
 from iaas.services.identity import add_project, add_token
-from iaas.services.vault import Vault, new_secret, new_token
+from iaas.services.vault import Vault, new_secret, new_token, token_hash
 
 DEFAULT_PROJECT = "default"
 
@@ -51,65 +51,101 @@ def prepare(
 ) -> FirstCredentials | None:
     """Bring an empty cloud to its first state and the hosts up to what the backend reports now.
 
-    Returns:
-        The first credentials when this start made them, None when the cloud had a project already.
-    """
-    with store.read() as connection:
-        is_new = identity.get_project(connection, DEFAULT_PROJECT) is None
-    credentials = (
-        given
-        or FirstCredentials(
-            api_token=new_token(), access_key_id=ids.new(id_prefixes.ACCESS_KEY), secret_access_key=new_secret()
-        )
-        if is_new
-        else None
-    )
-    encrypted = vault.encrypt(credentials.secret_access_key) if credentials is not None else b""
+    Args:
+        given: the operator's credentials from the environment; they are valid after every start.
 
-    def work(tx: Tx) -> None:
+    Returns:
+        The operator's credentials when they were given or made here, None when they exist since an earlier start.
+    """
+
+    def work(tx: Tx) -> FirstCredentials | None:
         for index, zone in enumerate(config.zones):
             _ensure_zone(tx, ids, zone, index)
         _sync_hosts(tx, ids, backend)
-        if credentials is None:
-            return
-        for name, vcpus, memory_mib, root_disk_gib in FLAVORS:
-            flavor_id = ids.new(id_prefixes.FLAVOR)
-            add_flavor(
-                tx, flavor_id, name=name, vcpus=vcpus, memory_mib=memory_mib, root_disk_gib=root_disk_gib, labels={}
-            )
-        image_id = ids.new(id_prefixes.IMAGE)
-        shared.claim(tx, scope="name:image", value="tiny", resource_id=image_id)
-        catalog.add_image(
-            tx,
-            id=image_id,
-            name="tiny",
-            labels={},
-            status="available",
-            source="builtin:tiny",
-            kinds=[MachineKind.VM, MachineKind.CONTAINER],
-            os="busybox",
-        )
+        project = identity.get_project(tx.connection, DEFAULT_PROJECT)
+        if project is not None:
+            if given is not None:
+                _ensure_credentials(tx, ids, project.id, given, vault)
+            return given
+        _add_catalog(tx, ids)
         project_id = ids.new(id_prefixes.PROJECT)
         add_project(tx, project_id, name=DEFAULT_PROJECT, description="made at the first start", labels={})
+        credentials = given or new_credentials(ids)
+        _ensure_credentials(tx, ids, project_id, credentials, vault)
+        return credentials
+
+    return store.write(work)
+
+
+def new_credentials(ids: IdSource) -> FirstCredentials:
+    """Return fresh random credentials; nothing is written."""
+    return FirstCredentials(
+        api_token=new_token(), access_key_id=ids.new(id_prefixes.ACCESS_KEY), secret_access_key=new_secret()
+    )
+
+
+def renew_credentials(store: Store, ids: IdSource, vault: Vault) -> FirstCredentials:
+    """Make new operator's credentials, for a server whose credentials file was lost."""
+    credentials = new_credentials(ids)
+
+    def work(tx: Tx) -> None:
+        project = identity.get_project(tx.connection, DEFAULT_PROJECT)
+        if project is None:
+            raise LookupError("the cloud has no default project")
+        _ensure_credentials(tx, ids, project.id, credentials, vault)
+
+    store.write(work)
+    return credentials
+
+
+def _ensure_credentials(tx: Tx, ids: IdSource, project_id: str, credentials: FirstCredentials, vault: Vault) -> None:
+    if identity.token_by_hash(tx.connection, token_hash(credentials.api_token)) is None:
         add_token(
             tx,
             ids.new(id_prefixes.API_TOKEN),
             project_id,
-            name="first",
+            name="operator",
             role=Role.ADMIN,
             token=credentials.api_token,
         )
+    secret = identity.encrypted_secret(tx.connection, credentials.access_key_id)
+    if secret is not None and vault.decrypt(secret) != credentials.secret_access_key:
+        identity.delete_access_key(tx, credentials.access_key_id)
+        secret = None
+    if secret is None:
         identity.add_access_key(
             tx,
             id=credentials.access_key_id,
             project_id=project_id,
-            name="first",
+            name="operator",
             role=Role.ADMIN,
-            secret_encrypted=encrypted,
+            secret_encrypted=vault.encrypt(credentials.secret_access_key),
         )
 
-    store.write(work)
-    return credentials
+
+def _add_catalog(tx: Tx, ids: IdSource) -> None:
+    for name, vcpus, memory_mib, root_disk_gib in FLAVORS:
+        add_flavor(
+            tx,
+            ids.new(id_prefixes.FLAVOR),
+            name=name,
+            vcpus=vcpus,
+            memory_mib=memory_mib,
+            root_disk_gib=root_disk_gib,
+            labels={},
+        )
+    image_id = ids.new(id_prefixes.IMAGE)
+    shared.claim(tx, scope="name:image", value="tiny", resource_id=image_id)
+    catalog.add_image(
+        tx,
+        id=image_id,
+        name="tiny",
+        labels={},
+        status="available",
+        source="builtin:tiny",
+        kinds=[MachineKind.VM, MachineKind.CONTAINER],
+        os="busybox",
+    )
 
 
 def deployment_tag(store: Store, ids: IdSource, wanted: str | None = None) -> str:

@@ -1,0 +1,170 @@
+"""The way to guests: an HTTP proxy that knows CONNECT only and leads to ``<instance>:<port>``.
+
+The host has no leg in a guest's network, so whoever wants to talk to a guest asks here. CONNECT is understood
+by curl, ssh (through a ProxyCommand) and every HTTP library. Source: RFC 9110, section 9.3.6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import socket
+import threading
+
+import structlog
+
+from iaas.cloud import Cloud
+from iaas.drivers.interface import NetworkCapability
+from iaas.kernel.errors import CloudError, InvalidState, NotFound, NotSupported, PermissionDenied, Unauthenticated
+from iaas.resources.common import Role
+from iaas.resources.instances import InstanceStatus
+from iaas.services.access import require
+from iaas.services.driver_errors import translated
+
+MAX_CONNECTIONS = 256
+HEADER_LIMIT_BYTES = 16_384
+HEADER_TIMEOUT_S = 10.0
+DIAL_TIMEOUT_S = 10.0
+_CHUNK_BYTES = 65_536
+
+_STATUS: dict[type[CloudError], str] = {
+    Unauthenticated: "407 Proxy Authentication Required",
+    PermissionDenied: "403 Forbidden",
+    NotFound: "404 Not Found",
+    InvalidState: "409 Conflict",
+    NotSupported: "409 Conflict",
+}
+
+log = structlog.get_logger(__name__)
+
+
+class GuestProxy:
+    """The proxy of one server; lives in a thread of its own.
+
+    Args:
+        cloud: whose instances it leads to.
+        host: the address to listen at.
+        port: 0 takes a free one.
+    """
+
+    def __init__(self, cloud: Cloud, host: str, port: int = 0) -> None:
+        self._cloud = cloud
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family)
+        bound_host, self.port = self._listener.getsockname()[:2]
+        shown = f"[{bound_host}]" if family == socket.AF_INET6 else bound_host
+        self.url = f"http://{shown}:{self.port}"
+        self._open = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="guest-proxy", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the listener and all tunnels."""
+        if self._loop is not None and self._stopping is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+                self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(timeout=5)
+        self._listener.close()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        server = await asyncio.start_server(self._handle, sock=self._listener, limit=HEADER_LIMIT_BYTES)
+        await self._stopping.wait()
+        server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        guest: socket.socket | None = None
+        self._open += 1
+        try:
+            if self._open > MAX_CONNECTIONS:
+                await _refuse(writer, "503 Service Unavailable", "too many tunnels are open")
+                return
+            try:
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEADER_TIMEOUT_S)
+                guest = await asyncio.get_running_loop().run_in_executor(None, self._dial, head)
+            except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
+                await _refuse(writer, "400 Bad Request", "send a CONNECT request")
+                return
+            except CloudError as error:
+                status = next((text for kind, text in _STATUS.items() if isinstance(error, kind)), "502 Bad Gateway")
+                await _refuse(writer, status, error.message)
+                return
+            except ValueError as error:
+                await _refuse(writer, "400 Bad Request", str(error))
+                return
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            await writer.drain()
+            guest_reader, guest_writer = await asyncio.open_connection(sock=guest)
+            await asyncio.gather(_pump(reader, guest_writer), _pump(guest_reader, writer))
+        except (ConnectionError, asyncio.CancelledError, TimeoutError):
+            return  # one end hung up, or the server stops: nothing is left to say
+        finally:
+            self._open -= 1
+            writer.close()
+            if guest is not None:
+                guest.close()
+
+    def _dial(self, head: bytes) -> socket.socket:
+        """Return a connection to the guest that the request names.
+
+        Raises:
+            ValueError: it is no CONNECT request.
+            CloudError: not allowed, no such instance, nobody answers there.
+        """
+        lines = head.decode("latin-1").split("\r\n")
+        words = lines[0].split(" ")
+        if len(words) != 3 or words[0] != "CONNECT":
+            raise ValueError("this proxy knows CONNECT only (curl needs -p)")
+        name, _, port_text = words[1].rpartition(":")
+        if not name or not port_text.isascii() or not port_text.isdigit() or not 1 <= int(port_text[:6]) <= 65535:
+            raise ValueError("the target must be <instance id or name>:<port>")
+        headers = {key.strip().lower(): value.strip() for key, _, value in (line.partition(":") for line in lines[1:])}
+        principal = self._cloud.identity.authenticate(_token(headers.get("proxy-authorization", "")))
+        require(principal, Role.MEMBER)
+        instance = self._cloud.instances.get(principal, name)
+        networks = self._cloud.backend.networks
+        if NetworkCapability.DIAL not in networks.capabilities:
+            raise NotSupported("this backend has no way to guests")
+        nic = next((nic for nic in instance.nics if nic.address), None)
+        if instance.status != InstanceStatus.RUNNING or nic is None or nic.address is None:
+            raise InvalidState(f"instance {instance.id} is {instance.status}, not running")
+        with translated():
+            return networks.dial(nic.network_id, nic.address, int(port_text), timeout_s=DIAL_TIMEOUT_S)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while chunk := await reader.read(_CHUNK_BYTES):
+        writer.write(chunk)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
+
+
+async def _refuse(writer: asyncio.StreamWriter, status: str, message: str) -> None:
+    body = (message + "\n").encode()
+    extra = 'Proxy-Authenticate: Basic realm="iaas"\r\n' if status.startswith("407") else ""
+    writer.write(
+        f"HTTP/1.1 {status}\r\n{extra}Content-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+        + body
+    )
+    await writer.drain()
+
+
+def _token(header: str) -> str:
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        with contextlib.suppress(binascii.Error, UnicodeDecodeError, ValueError):
+            return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
+    raise Unauthenticated("send the API token in Proxy-Authorization (Bearer, or Basic with the token as password)")

@@ -1,0 +1,250 @@
+"""Starts a server: state folder, database, backend, cloud, application, proxy; in this order, and back."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from iaas.api.app import create_app
+from iaas.api.logs import configure
+from iaas.api.proxy import GuestProxy
+from iaas.api.state import StartError, StateDir
+from iaas.cloud import Cloud
+from iaas.config import CloudConfig
+from iaas.db.store import Store
+from iaas.drivers.interface import Backend, DriverError
+from iaas.kernel.clock import CloudClock
+from iaas.kernel.errors import CloudError
+from iaas.kernel.ids import IdSource
+from iaas.services.bootstrap import FirstCredentials, deployment_tag
+
+BLOCKING_THREADS = 128
+MAX_WAITERS = 96  # long polls at most; the other threads are for everybody else
+READY_TIMEOUT_S = 30.0
+ZONES = ("zone-1", "zone-2")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    backend: str
+    host: str
+    port: int
+    state_dir: Path
+    database_url: str | None = None
+    zones: tuple[str, ...] = ZONES
+    image_cache: Path | None = None
+    virt_type: str = "auto"
+    libvirt_uri: str | None = None
+    lxd_endpoint: str | None = None
+    lxd_pool: str = "default"
+    remove_on_exit: bool = False
+    log_level: str = "warning"
+    log_json: bool = False
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT`` or ``[v6]:PORT``.
+
+    Raises:
+        StartError: it is neither.
+    """
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
+    if match is None or int(match[3]) > 65535:
+        raise StartError(f"--listen must be HOST:PORT, not {text}")
+    return match[1] or match[2], int(match[3])
+
+
+def serve(options: ServeOptions) -> None:
+    """Run a server until it is told to stop (SIGINT, SIGTERM).
+
+    Prints ``ready URL`` on standard output once it answers.
+
+    Raises:
+        StartError: it cannot start; nothing is left half made.
+    """
+    configure(options.log_level, as_json=options.log_json)
+    port = _free_port(options.host, options.port)
+    with contextlib.ExitStack() as stack:
+        state = StateDir(options.state_dir, mode=0o711 if options.backend == "real" else 0o700)
+        stack.callback(state.release)
+        clock = CloudClock()
+        ids = IdSource()
+        if options.database_url is None:
+            _private(options.state_dir / "cloud.db")
+        store = Store(options.database_url or f"sqlite:///{options.state_dir / 'cloud.db'}", clock)
+        stack.callback(store.close)
+        try:
+            cloud, on_exit = _open_cloud(options, state, store, clock, ids)
+        except (DriverError, CloudError, OSError) as error:
+            raise StartError(str(error)) from error
+        stack.callback(on_exit)
+        proxy = GuestProxy(cloud, options.host)
+        stack.callback(cloud.close)
+        stack.callback(proxy.stop)
+        shown_host = f"[{options.host}]" if ":" in options.host else options.host
+        url = f"http://{shown_host}:{port}"
+        credentials = cloud.first_credentials or state.read_credentials() or cloud.renew_credentials()
+        state.write_credentials(credentials, endpoint=url, zone=options.zones[0])
+        cloud.start()
+        proxy.start()
+        _run_http(create_app(cloud, proxy_url=proxy.url), options.host, port, url)
+
+
+def _open_cloud(
+    options: ServeOptions, state: StateDir, store: Store, clock: CloudClock, ids: IdSource
+) -> tuple[Cloud, Callable[[], None]]:
+    """Return the cloud, and what is to be done after it was closed."""
+    from iaas.db.schema import upgrade
+
+    upgrade(store)
+    config = CloudConfig(state_dir=state.path, database_url=store.url, zones=options.zones, max_waiters=MAX_WAITERS)
+    on_exit: Callable[[], None] = lambda: None  # noqa: E731 - replaced below for the real backend
+    backend: Backend
+    if options.backend == "sim":
+        from iaas.drivers.sim.backend import build_sim_backend
+
+        backend = build_sim_backend(state.path / "sim.db", clock, zones=options.zones)
+        connect: Callable[[Cloud], None] = lambda cloud: None  # noqa: E731 - a simulated guest asks nobody
+    else:
+        from dataclasses import replace
+
+        from iaas.api.metadata.server import MetadataServers, PublishedNetworks
+        from iaas.drivers.real import RealOptions, build_real_backend, remove_real_backend
+
+        tag = deployment_tag(store, ids)
+        real = RealOptions(
+            tag=tag,
+            state_dir=state.path,
+            zones=options.zones,
+            image_cache=options.image_cache,
+            virt_type=options.virt_type,
+            libvirt_uri=options.libvirt_uri,
+            lxd_endpoint=options.lxd_endpoint,
+            lxd_pool=options.lxd_pool,
+        )
+        servers = MetadataServers()
+        backend = build_real_backend(real)
+        backend = replace(backend, networks=PublishedNetworks(backend.networks, servers))
+        if options.remove_on_exit:
+
+            def on_exit() -> None:
+                state.release()
+                remove_real_backend(real)
+
+        def connect(cloud: Cloud) -> None:
+            servers.connect(cloud.metadata)
+
+    cloud = Cloud(
+        config=config,
+        backend=backend,
+        store=store,
+        clock=clock,
+        ids=ids,
+        given_credentials=_credentials_from_environment(),
+    )
+    connect(cloud)
+    return cloud, on_exit
+
+
+def _credentials_from_environment() -> FirstCredentials | None:
+    """Return what CI gave: IAAS_TOKEN, and IAAS_ACCESS_KEY_ID with IAAS_SECRET_ACCESS_KEY if signed dialects matter."""
+    token = os.environ.get("IAAS_TOKEN")
+    if not token:
+        return None
+    if len(token) < 16:
+        raise StartError("IAAS_TOKEN must have at least 16 characters")
+    import hashlib
+
+    derived = hashlib.sha256(token.encode()).hexdigest()
+    return FirstCredentials(
+        api_token=token,
+        access_key_id=os.environ.get("IAAS_ACCESS_KEY_ID") or f"ak-{derived[:8]}",
+        secret_access_key=os.environ.get("IAAS_SECRET_ACCESS_KEY") or derived[8:],
+    )
+
+
+def _private(path: Path) -> None:
+    """Make the file for this user only before anything is in it (SQLite gives its side files the same mode)."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    path.chmod(0o600)
+
+
+def _free_port(host: str, port: int) -> int:
+    """Return a port that can be listened on now: granian would share a taken one silently (SO_REUSEPORT)."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            found: int = probe.getsockname()[1]
+            if port != 0:
+                probe.listen(1)  # with SO_REUSEADDR only listening finds out about another listener
+        except OSError as error:
+            raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return found
+
+
+def _run_http(app: Any, host: str, port: int, url: str) -> None:
+    from granian.constants import HTTPModes, Interfaces
+    from granian.server.mt import MTServer
+
+    class Server(MTServer):
+        """Granian's threaded server. It insists on a Python without the GIL; ours has one, and it works (ADR 0003)."""
+
+        def _check_gil(self) -> None:
+            return
+
+    server = Server(
+        "iaas.api.app",
+        address=host,
+        port=port,
+        interface=Interfaces.WSGI,
+        workers=1,
+        blocking_threads=BLOCKING_THREADS,
+        blocking_threads_idle_timeout=30,
+        websockets=False,
+        log_enabled=False,
+        http=HTTPModes.http1,
+    )
+    stopped = threading.Event()
+    announcer = threading.Thread(target=_announce, args=(host, port, url, stopped), name="announcer", daemon=True)
+    announcer.start()
+    try:
+        server.serve(target_loader=lambda *_args, **_kwargs: app, wrap_loader=False)
+    finally:
+        stopped.set()
+
+
+def _announce(host: str, port: int, url: str, stopped: threading.Event) -> None:
+    """Print ``ready URL`` when the server answers."""
+    give_up_at = time.monotonic() + READY_TIMEOUT_S
+    while not stopped.is_set() and time.monotonic() < give_up_at:
+        connection = http.client.HTTPConnection(_loopback(host), port, timeout=5)
+        try:
+            connection.request("GET", "/v1/capabilities")
+            if connection.getresponse().status == 200:
+                sys.stdout.write(f"ready {url}\n")
+                sys.stdout.flush()
+                return
+        except OSError:
+            stopped.wait(0.01)
+        finally:
+            connection.close()
+
+
+def _loopback(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not bound to
