@@ -15,7 +15,7 @@ from types import TracebackType
 
 from iaas.drivers.interface import PermanentError
 from iaas.drivers.linux.names import check_tag
-from iaas.drivers.linux.records import read_record, write_record
+from iaas.drivers.linux.records import ensure_folder, read_record, write_record
 
 LOCK_NAME = "server.lock"
 RECORD_NAME = "deployment.json"
@@ -111,8 +111,7 @@ def claim_state_dir(tag: str, state_dir: Path) -> None:
             f"QEMU, which runs as an unprivileged user, cannot reach {state_dir}: {folder} is closed to others. "
             f"Run: chmod o+x {folder}, or use a state folder elsewhere, such as /var/lib/iaas"
         )
-    state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-    state_dir.chmod(0o711)  # whatever the umask was; names inside stay unlisted for others
+    ensure_folder(state_dir, mode=0o711)  # names inside stay unlisted for others
     record = read_record(state_dir / RECORD_NAME)
     if record is None:
         write_record(state_dir / RECORD_NAME, {"tag": tag})

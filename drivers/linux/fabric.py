@@ -27,7 +27,7 @@ from iaas.drivers.linux.namespaces import (
     remove_namespace,
 )
 from iaas.drivers.linux.programs import run_program
-from iaas.drivers.linux.records import read_record, write_record
+from iaas.drivers.linux.records import ensure_folder, read_record, write_record
 
 LIBVIRT_PARENTS = ("etc", "run", "var/lib", "var/cache", "var/log")
 
@@ -130,7 +130,7 @@ class Fabric:
             run_program(["mount", "--bind", str(self.state_dir), str(self.state_dir)])
             run_program(["mount", "--make-private", str(self.state_dir)])
             run_program(["mount", "--make-shared", str(self.state_dir)])
-        mount_file.parent.mkdir(mode=0o700, exist_ok=True)
+        ensure_folder(mount_file.parent, mode=0o700)
         if not is_mount_point(mount_file.parent):
             # The kernel refuses to bind a mount namespace below a shared mount.
             run_program(["mount", "--bind", str(mount_file.parent), str(mount_file.parent)])
@@ -156,9 +156,11 @@ class Fabric:
             self._run_inside("umount", "--recursive", "--lazy", str(parking / place.name))
 
     def _mount_libvirt_folders(self) -> None:
-        self.libvirt_dir.mkdir(mode=0o711, exist_ok=True)
+        ensure_folder(self.libvirt_dir, mode=0o711)
         for parent in LIBVIRT_PARENTS:
             own, usual = self.libvirt_dir / parent, Path("/") / parent / "libvirt"
-            own.mkdir(mode=0o711, parents=True, exist_ok=True)
-            usual.mkdir(parents=True, exist_ok=True)
+            ensure_folder(own.parent, mode=0o711)
+            ensure_folder(own, mode=0o711)
+            if not usual.is_dir():
+                ensure_folder(usual, mode=0o755)
             self._run_inside("mount", "--bind", str(own), str(usual))

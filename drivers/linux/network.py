@@ -36,7 +36,7 @@ from iaas.drivers.linux.links import (
     remove_router,
 )
 from iaas.drivers.linux.namespaces import entered
-from iaas.drivers.linux.records import read_record, write_record
+from iaas.drivers.linux.records import ensure_folder, read_record, write_record
 from iaas.kernel.ids import ID_PATTERN
 
 LISTEN_BACKLOG = 128
@@ -81,7 +81,7 @@ class LinuxNetworkDriver:
             elif (present.cidr, present.gateway) != (spec.cidr, spec.gateway):
                 raise PermanentError(f"network {spec.network_id} is there with the addresses {present.cidr}")
             folder = self._network_folder(spec.network_id)
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            ensure_folder(folder, mode=0o755)  # dnsmasq reads in it as an unprivileged user
             write_record(folder / "network.json", asdict(spec))
             bridge, router, leg = self._names(spec.network_id)
             ensure_bridge(self._fabric.namespace, bridge, mtu=spec.mtu)

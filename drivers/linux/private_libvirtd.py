@@ -8,7 +8,7 @@ from iaas.drivers.interface import BackendDownError
 from iaas.drivers.linux.fabric import Fabric
 from iaas.drivers.linux.processes import Process, end_processes, find_processes, namespace_inode
 from iaas.drivers.linux.programs import ProgramError, run_program
-from iaas.drivers.linux.records import write_text_atomically
+from iaas.drivers.linux.records import ensure_folder, write_text_atomically
 from iaas.drivers.linux.unix_sockets import is_accepting
 from iaas.drivers.linux.waiting import wait_until
 
@@ -82,7 +82,7 @@ class PrivateLibvirtd:
             f'log_outputs = "3:file:{self.log_path}"\n',
         )
         write_text_atomically(etc / "qemu.conf", QEMU_CONF)
-        self._socket_dir.mkdir(mode=0o700, exist_ok=True)
+        ensure_folder(self._socket_dir, mode=0o700)
         argv = ["libvirtd", "--daemon", "--config", str(config_path), "--pid-file", str(self._pid_path)]
         try:
             run_program(self._fabric.argv_inside(argv), timeout_s=START_TIMEOUT_S)

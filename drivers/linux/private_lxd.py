@@ -15,6 +15,7 @@ from iaas.drivers.linux.names import CONTAINER_VETH
 from iaas.drivers.linux.namespaces import netlink
 from iaas.drivers.linux.processes import Process, end_processes, find_processes, namespace_inode
 from iaas.drivers.linux.programs import environment, run_program
+from iaas.drivers.linux.records import ensure_folder
 from iaas.drivers.linux.unix_sockets import is_accepting
 from iaas.drivers.linux.waiting import wait_until
 
@@ -70,7 +71,7 @@ class PrivateLXD:
 
     def _start(self) -> None:
         self._delete_dead_links()
-        self.lxd_dir.mkdir(mode=0o711, exist_ok=True)
+        ensure_folder(self.lxd_dir, mode=0o711)
         argv = ["setsid", "--fork", "lxd", "--group", "root", "--logfile", str(self.log_path)]
         # Without LXD_DIR it would take itself for the machine's own LXD.
         run_program(self._fabric.argv_inside(argv), env=environment({"LXD_DIR": str(self.lxd_dir)}))

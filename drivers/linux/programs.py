@@ -56,6 +56,7 @@ def run_program(
                 stderr=stderr,
                 timeout=timeout_s,
                 env=environment(env),
+                umask=0o022,  # daemons inherit it, and LXD under 077 makes containers that cannot start
                 check=False,
             )
         except FileNotFoundError as exc:

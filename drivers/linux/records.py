@@ -19,6 +19,14 @@ def write_text_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
     os.replace(fresh, path)
 
 
+def ensure_folder(path: Path, *, mode: int) -> None:
+    """Make the folder, those above it included, with exactly this mode whatever the umask is; or set its mode."""
+    if not path.parent.is_dir():
+        ensure_folder(path.parent, mode=0o755)
+    path.mkdir(exist_ok=True)
+    path.chmod(mode)
+
+
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write a JSON object atomically."""
     write_text_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
