@@ -19,8 +19,9 @@ from iaas.drivers.images.rootfs import GUEST_DIR, LibrarySource, find_busybox, m
 from iaas.drivers.interface import ImageArtefact, MachineKind, PermanentError, TransientError
 
 # Raise it when the code that builds changes what it builds; files in guest/ count by themselves.
-RECIPE = "2"
-PROGRAM_PACKAGES = ("busybox", "dropbear-bin", "qemu-guest-agent")
+RECIPE = "3"
+# The static busybox: without a dynamic loader to run, each command starts three times as fast under emulation.
+PROGRAM_PACKAGES = ("busybox-static", "dropbear-bin", "qemu-guest-agent")
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 # What an emulated processor need not spend time on: text to the console, self-tests, address randomization.
 CMDLINE = "console=ttyS0 quiet no_timer_check cryptomgr.notests mitigations=off random.trust_cpu=on panic=10"
@@ -145,8 +146,8 @@ def _fetch_with(apt: Apt, scraps: Path, progress: Progress, *, attempt: str) -> 
     if meta is None:
         raise PermanentError(f"the configured mirror has no package {KERNEL_PACKAGE}")
     # The meta package holds nothing; its first dependency is the kernel of the day.
-    (kernel_name,) = [name for names in meta.depends for name in names if name.startswith("linux-image-")][:1] or [""]
-    packages |= apt.find([kernel_name])
+    kernels = [name for names in meta.depends for name in names if name.startswith("linux-image-")]
+    packages |= apt.find(kernels[:1])
     progress(f"Fetching {len(packages)} packages from the configured mirror for the tiny image")
     unpack(apt.download(packages, scraps / f"debs-{attempt}"), scraps / "packages")
     return packages
