@@ -67,8 +67,9 @@ def one_line(error: Exception) -> str:
     """Return ``message (field: what is wrong with it; ...)`` without line breaks or terminal codes."""
     message = str(error) or type(error).__name__
     if isinstance(error, errors.APIError | CloudError):
-        faults = "; ".join(f"{each.field}: {each.message}" if each.field else each.message for each in error.errors)
-        message += f" ({faults})" if faults else ""
+        faults = [f"{each.field}: {each.message}" if each.field else each.message for each in error.errors]
+        unsaid = "; ".join(fault for fault in faults if fault not in message)
+        message += f" ({unsaid})" if unsaid else ""
         blockers = ", ".join(f"{each.type} {each.id}" for each in error.blockers)
         message += f" (in the way: {blockers})" if blockers else ""
     return printable(message)

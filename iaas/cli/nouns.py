@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
@@ -21,10 +22,23 @@ SelectorOption = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="SELECTOR", help="Only with this label: a=b, a, !a. Repeat for several."),
 ]
-FilterNameOption = Annotated[str | None, typer.Option("--name", help="Only the one with this name.")]
 SortOption = Annotated[str | None, typer.Option("--sort", metavar="FIELD", help="A leading - sorts downwards.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="One page of so many instead of all (at most 1000).")]
 CursorOption = Annotated[str | None, typer.Option("--cursor", help="The page that next_cursor of the last one names.")]
+
+
+# The filters a list may have: option, and the server's name for it. Those of a noun are in its ``filters``.
+FILTERS: Mapping[str, tuple[str, Any]] = {
+    "name": ("name", Annotated[str | None, typer.Option("--name", help="Only the one with this name.")]),
+    "status": ("status", Annotated[str | None, typer.Option("--status", help="Only those in this status.")]),
+    "kind": ("kind", Annotated[str | None, typer.Option("--kind", help="Only vm, or only container.")]),
+    "zone": ("zone", Annotated[str | None, typer.Option("--zone", help="Only those in this zone.")]),
+    "label": ("label_selector", SelectorOption),
+    "action": ("action", Annotated[str | None, typer.Option("--action", help="Only this one: instance.create.")]),
+    "resource": ("resource_id", Annotated[str | None, typer.Option("--resource", help="Only of this resource (id).")]),
+    "after": ("after", Annotated[str | None, typer.Option("--after", help="Only those after this event (id).")]),
+    "sort": ("sort", SortOption),
+}
 
 
 class Removable(Protocol):
@@ -38,23 +52,26 @@ class Noun(Generic[R]):
     word: str  # "key pair"
     collection: Callable[[Client], Collection[R]]
     columns: tuple[Column[R], ...]
+    filters: tuple[str, ...] = ("name", "label", "sort")  # names in FILTERS
 
 
 def add_list(app: typer.Typer, noun: Noun[R]) -> None:
-    """Add ``list`` with the filters that every collection has."""
+    """Add ``list`` with the filters that the noun has."""
 
-    @command(app, "list", help=f"List {noun.word}s.")
-    def list_all(
-        session: Session,
-        name: FilterNameOption = None,
-        status: Annotated[str | None, typer.Option(help="Only those in this status.")] = None,
-        label: SelectorOption = None,
-        sort: SortOption = None,
-        limit: LimitOption = None,
-        cursor: CursorOption = None,
-    ) -> None:
-        filters = {"name": name, "status": status, "label_selector": ",".join(label or ()) or None, "sort": sort}
+    def list_all(session: Session, /, limit: int | None, cursor: str | None, **given: Any) -> None:
+        filters = {FILTERS[name][0]: ",".join(v) if isinstance(v, list) else v for name, v in given.items()}
         show_list(session, noun, filters, limit=limit, cursor=cursor)
+
+    options = {name: FILTERS[name][1] for name in noun.filters} | {"limit": LimitOption, "cursor": CursorOption}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    list_all.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # read by inspect
+        [
+            inspect.Parameter("session", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Session),
+            *(inspect.Parameter(name, keyword, annotation=each, default=None) for name, each in options.items()),
+        ]
+    )
+    list_all.__annotations__ = {"session": Session, **options}
+    command(app, "list", help=f"List {noun.word}s.")(list_all)
 
 
 def add_get(app: typer.Typer, noun: Noun[R]) -> None:

@@ -10,7 +10,7 @@ from iaas.client.capabilities import Capabilities, Health
 from iaas.client.catalog import Flavor, Host, Image, KeyPair, Zone
 from iaas.client.client import Client
 from iaas.client.collection import Collection, Page
-from iaas.client.credentials import Credentials, default_credentials_file, find_credentials
+from iaas.client.credentials import Credentials, default_credentials_files, find_credentials
 from iaas.client.errors import (
     APIError,
     BackendUnavailable,
@@ -98,7 +98,7 @@ __all__ = [
     "UnexpectedAnswer",
     "WaitTimeout",
     "Zone",
-    "default_credentials_file",
+    "default_credentials_files",
     "find_credentials",
     "wait_all",
 ]

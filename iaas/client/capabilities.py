@@ -26,8 +26,9 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """``status`` is ``ok`` when all is well."""
+    """``status`` is ``ok``, or ``degraded`` when a part does not answer; ``problems`` says which, and why."""
 
     status: str = ""
     backend: str = ""
+    problems: Mapping[str, str] = field(default_factory=dict, hash=False)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)

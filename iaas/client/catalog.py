@@ -92,6 +92,18 @@ class KeyPair(Resource):
         self._remove()
 
 
+class Zones(Collection[Zone]):
+    """``client.zones``."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client, Zone)
+
+    def find(self, name: str) -> Zone | None:
+        """Return the zone with exactly this name, None when there is none."""
+        # They are few, and the server has no filter for them.
+        return next((each for each in self.iterate() if each.name == name), None)
+
+
 class Flavors(Collection[Flavor]):
     """``client.flavors``."""
 
@@ -104,7 +116,7 @@ class Flavors(Collection[Flavor]):
         name: str,
         vcpus: int,
         memory_mib: int,
-        root_disk_gib: int | None = None,
+        root_disk_gib: int,
         labels: Mapping[str, str] | None = None,
     ) -> Flavor:
         """Return a new flavor. Needs the admin role."""

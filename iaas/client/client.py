@@ -10,7 +10,7 @@ from typing import Any, Self
 import httpx
 
 from iaas.client.capabilities import Capabilities, Health
-from iaas.client.catalog import Flavors, Host, Image, KeyPairs, Zone
+from iaas.client.catalog import Flavors, Host, Image, KeyPairs, Zones
 from iaas.client.collection import Collection
 from iaas.client.credentials import Credentials, find_credentials
 from iaas.client.events import Events
@@ -52,7 +52,7 @@ class Client:
         self.images: Collection[Image] = Collection(self, Image)
         self.flavors = Flavors(self)
         self.key_pairs = KeyPairs(self)
-        self.zones: Collection[Zone] = Collection(self, Zone)
+        self.zones = Zones(self)
         self.hosts: Collection[Host] = Collection(self, Host)
         self.projects = Projects(self)
         self.api_tokens = APITokens(self)

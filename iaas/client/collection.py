@@ -35,6 +35,8 @@ class Page(Generic[R]):
 class Collection(Generic[R]):
     """One kind of resource as the server has it."""
 
+    cursor_parameter = "cursor"
+
     def __init__(self, client: Client, model: type[R]) -> None:
         self._client = client
         self._model = model
@@ -64,11 +66,10 @@ class Collection(Generic[R]):
         Raises:
             InvalidInput: a filter the server does not know.
         """
-        params = {name: _filter(value) for name, value in filters.items()}
-        answer = mapping_of(
-            self._client.request("GET", self._model.path, params={"limit": limit, "cursor": cursor, **params}),
-            self._model.path,
-        )
+        params = {"limit": limit, **{name: _filter(value) for name, value in filters.items()}}
+        if cursor is not None:
+            params[self.cursor_parameter] = cursor
+        answer = mapping_of(self._client.request("GET", self._model.path, params=params), self._model.path)
         items = answer.get("items")
         if not isinstance(items, list):
             raise UnexpectedAnswer(f"the server sent no list of items for {self._model.path}")

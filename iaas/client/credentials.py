@@ -14,6 +14,7 @@ from iaas.client.errors import ConfigurationError
 ENDPOINT_VARIABLE = "IAAS_ENDPOINT"
 TOKEN_VARIABLE = "IAAS_TOKEN"  # noqa: S105 - the name of a variable, not a secret
 FILE_VARIABLE = "IAAS_CREDENTIALS"
+_FILE_NAME = "credentials.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ def find_credentials(
     """Return the credentials to use; each value from the first place that has it.
 
     The places: the arguments; ``IAAS_ENDPOINT`` and ``IAAS_TOKEN``; the file named by ``credentials_file``, by
-    ``IAAS_CREDENTIALS``, or the default one. A file that was asked for must be there, the default one need not.
+    ``IAAS_CREDENTIALS``, or the first of the default ones that is there. A file that was asked for must be there.
 
     Raises:
         ConfigurationError: no endpoint was found, or what was found cannot be used.
@@ -65,23 +66,33 @@ def find_credentials(
     )
 
 
-def default_credentials_file(environ: Mapping[str, str] | None = None) -> Path:
-    """Return ``~/.config/iaas/credentials.json``, below ``XDG_CONFIG_HOME`` where that is set."""
+def default_credentials_files(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """Return where credentials are looked for unasked: one's own file, then that of a local server's default folder.
+
+    ``~/.config/iaas/credentials.json`` and ``~/.local/state/iaas/credentials.json``, below ``XDG_CONFIG_HOME`` and
+    ``XDG_STATE_HOME`` where those are set. Never the working directory: what was checked out there could then
+    choose the server that one's commands, and secrets in user data, go to.
+    """
     env = os.environ if environ is None else environ
-    folder = env.get("XDG_CONFIG_HOME") or ""
-    root = Path(folder) if folder else Path.home() / ".config"
-    return root / "iaas" / "credentials.json"
+    home = Path(os.path.expanduser("~"))  # not Path.home(): a user without a home is no reason to fail
+    config = Path(env.get("XDG_CONFIG_HOME") or home / ".config")
+    state = Path(env.get("XDG_STATE_HOME") or home / ".local" / "state")
+    return config / "iaas" / _FILE_NAME, state / "iaas" / _FILE_NAME
 
 
 def _read_file(path: str | os.PathLike[str] | None, env: Mapping[str, str]) -> Mapping[str, str]:
     asked = path or env.get(FILE_VARIABLE)
-    file = Path(asked) if asked else default_credentials_file(env)
+    if asked:
+        file = Path(asked)
+    else:
+        found = [each for each in default_credentials_files(env) if os.path.isfile(each)]
+        if not found:
+            return {}
+        file = found[0]
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        if asked:
-            raise ConfigurationError(f"there is no credentials file {file}") from None
-        return {}
+        raise ConfigurationError(f"there is no credentials file {file}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the credentials file {file} cannot be read: {error}") from error
     try:

@@ -261,8 +261,7 @@ def _objects(value: object) -> list[Mapping[str, Any]]:
 
 
 def _plain_message(status: int, body: bytes, headers: Mapping[str, str]) -> str:
-    message = f"the server answered with HTTP status {status}"
-    if headers.get("content-type", "").startswith("text/plain"):
-        text = " ".join(body.decode("utf-8", "replace").split())
-        message += f": {text[:_MAX_PLAIN_MESSAGE_CHARS]}" if text else ""
-    return message
+    # The guest proxy answers in plain text; so do many others.
+    is_text = headers.get("content-type", "").startswith("text/plain")
+    text = " ".join(body.decode("utf-8", "replace").split()) if is_text else ""
+    return text[:_MAX_PLAIN_MESSAGE_CHARS] or f"the server answered with HTTP status {status}"

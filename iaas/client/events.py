@@ -31,7 +31,9 @@ class Event(Resource):
 
 
 class Events(Collection[Event]):
-    """``client.events``. Filters: ``after`` (an event's id), ``resource_id``."""
+    """``client.events``, the oldest first. Filters: ``after`` (an event's id), ``resource_id``."""
+
+    cursor_parameter = "after"  # a cursor is the id of the last event seen
 
     def __init__(self, client: Client) -> None:
         super().__init__(client, Event)

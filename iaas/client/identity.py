@@ -96,14 +96,14 @@ class APITokens(Collection[APIToken]):
     def create(
         self,
         *,
-        name: str | None = None,
+        name: str,
         role: str | None = None,
-        project_id: str | None = None,
+        project: str | None = None,
         expires_at: datetime | None = None,
     ) -> APIToken:
-        """Return a new token, its ``token`` in it. The own project and the server's default role when absent."""
+        """Return a new token, its ``token`` in it. One's own project (name or id) and role when absent."""
         return self._create(
-            name=name, role=role, project_id=project_id, expires_at=None if expires_at is None else rfc3339(expires_at)
+            name=name, role=role, project=project, expires_at=None if expires_at is None else rfc3339(expires_at)
         )
 
 
@@ -113,6 +113,6 @@ class AccessKeys(Collection[AccessKey]):
     def __init__(self, client: Client) -> None:
         super().__init__(client, AccessKey)
 
-    def create(self, *, name: str | None = None, role: str | None = None, project_id: str | None = None) -> AccessKey:
+    def create(self, *, name: str, role: str | None = None, project: str | None = None) -> AccessKey:
         """Return a new access key, its ``secret_access_key`` in it. Defaults as of ``APITokens.create``."""
-        return self._create(name=name, role=role, project_id=project_id)
+        return self._create(name=name, role=role, project=project)

@@ -13,13 +13,22 @@ from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
 from iaas.client.client import Client
-from iaas.client.errors import ConnectionFailed, IaasError, NotFound, NotSupported, UnexpectedAnswer, api_error
+from iaas.client.errors import (
+    ConnectionFailed,
+    GuestUnavailable,
+    IaasError,
+    NotFound,
+    NotSupported,
+    UnexpectedAnswer,
+    api_error,
+)
 from iaas.client.instances import Instance
 from iaas.client.transport import user_agent
 
 _MAX_HEAD_BYTES = 16 * 1024
 _MAX_PROBLEM_BYTES = 64 * 1024
 _CHUNK_BYTES = 64 * 1024
+_NOBODY_THERE = frozenset({502, 504})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -239,7 +248,11 @@ def _read_answer(connection: socket.socket) -> None:
     if code.startswith("2"):
         return
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    raise api_error(int(code), _read_body(connection, headers), headers)
+    error = api_error(int(code), _read_body(connection, headers), headers)
+    if error.status in _NOBODY_THERE and error.code.startswith("http_"):
+        # What a gateway's statuses mean here: the machine was found, and nothing in it accepted the connection.
+        raise GuestUnavailable(error.message, status=error.status, code="guest_unavailable", retryable=True)
+    raise error
 
 
 def _read_body(connection: socket.socket, headers: dict[str, str]) -> bytes:

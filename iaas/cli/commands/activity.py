@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from iaas.cli.exit_status import ExitStatus
-from iaas.cli.nouns import CursorOption, LimitOption, NameArgument, Noun, add_get, add_list, show, show_list
+from iaas.cli.nouns import NameArgument, Noun, add_get, add_list, show
 from iaas.cli.output import Column, text_of, write_details, write_json
 from iaas.cli.progress import describe, progress
 from iaas.cli.session import Session, command
@@ -28,6 +28,7 @@ JOB = Noun[Job](
         Column("CREATED", lambda job: job.created_at),
         Column("ERROR", lambda job: job.error.message if job.error else None),
     ),
+    filters=("status", "action", "resource", "sort"),
 )
 EVENT = Noun[Event](
     word="event",
@@ -39,6 +40,7 @@ EVENT = Noun[Event](
         Column("RESOURCE", lambda event: event.resource.id if event.resource else None),
         Column("JOB", lambda event: event.job_id),
     ),
+    filters=("after", "resource"),
 )
 
 
@@ -62,27 +64,19 @@ def add_job(app: typer.Typer) -> None:
 def add_event(app: typer.Typer) -> None:
     """Add the verbs of events."""
 
-    @command(app, "list")
-    def list_events(
+    add_list(app, EVENT)
+
+    @command(app, "follow")
+    def follow(
         session: Session,
-        after: Annotated[str | None, typer.Option(metavar="EVENT", help="Only those after this one.")] = None,
+        after: Annotated[str | None, typer.Option(metavar="EVENT", help="Only those after this one (id).")] = None,
         resource: Annotated[str | None, typer.Option(metavar="ID", help="Only those of this resource.")] = None,
-        limit: LimitOption = None,
-        cursor: CursorOption = None,
-        follow: Annotated[
-            bool, typer.Option("--follow", "-f", help="Go on as they happen; JSON is then one object a line.")
-        ] = False,
     ) -> None:
-        """List events."""
-        if not follow:
-            show_list(session, EVENT, {"after": after, "resource_id": resource}, limit=limit, cursor=cursor)
-            return
+        """Show events as they happen, until Ctrl-C; JSON is one object a line."""
         with session.client() as client:
             for event in client.events.follow(after=after, resource_id=resource):
-                if session.is_json:
-                    sys.stdout.write(json.dumps(event.raw) + "\n")
-                else:
-                    sys.stdout.write("   ".join(text_of(column.value(event)) for column in EVENT.columns) + "\n")
+                cells = [text_of(column.value(event)) for column in EVENT.columns]
+                sys.stdout.write((json.dumps(event.raw) if session.is_json else "   ".join(cells)) + "\n")
                 sys.stdout.flush()
 
 

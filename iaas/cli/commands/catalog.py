@@ -22,6 +22,7 @@ IMAGE = Noun[Image](
         Column("OS", lambda image: image.os),
         Column("SOURCE", lambda image: image.source),
     ),
+    filters=("name", "status", "label", "sort"),
 )
 FLAVOR = Noun[Flavor](
     word="flavor",
@@ -42,6 +43,7 @@ ZONE = Noun[Zone](
         Column("NAME", lambda zone: zone.name),
         Column("STATUS", lambda zone: zone.status),
     ),
+    filters=("sort",),
 )
 HOST = Noun[Host](
     word="host",
@@ -54,6 +56,7 @@ HOST = Noun[Host](
         Column("VCPUS", lambda host: f"{host.vcpus_used}/{host.vcpus}"),
         Column("MEMORY MIB", lambda host: f"{host.memory_mib_used}/{host.memory_mib}"),
     ),
+    filters=("name", "status", "zone", "sort"),
 )
 
 
@@ -87,7 +90,7 @@ def add_flavor(app: typer.Typer) -> None:
         name: Annotated[str, typer.Argument(metavar="NAME")],
         vcpus: Annotated[int, typer.Option()],
         memory_mib: Annotated[int, typer.Option()],
-        root_disk_gib: Annotated[int | None, typer.Option()] = None,
+        root_disk_gib: Annotated[int, typer.Option()],
         label: LabelOption = None,
     ) -> None:
         """Make a flavor (admin)."""

@@ -34,6 +34,7 @@ API_TOKEN = Noun[APIToken](
         Column("EXPIRES", lambda token: token.expires_at),
         Column("CREATED", lambda token: token.created_at),
     ),
+    filters=("name", "sort"),
 )
 ACCESS_KEY = Noun[AccessKey](
     word="access key",
@@ -45,6 +46,7 @@ ACCESS_KEY = Noun[AccessKey](
         Column("ROLE", lambda key: key.role),
         Column("CREATED", lambda key: key.created_at),
     ),
+    filters=("name", "sort"),
 )
 
 NewNameArgument = Annotated[str, typer.Argument(metavar="NAME")]
@@ -112,7 +114,7 @@ def add_api_token(app: typer.Typer) -> None:
         """Make an API token. It is shown now and never again."""
         expiry = None if expires_at is None else expires_at.replace(tzinfo=UTC)
         with session.client() as client:
-            token = client.api_tokens.create(name=name, role=role, project_id=project, expires_at=expiry)
+            token = client.api_tokens.create(name=name, role=role, project=project, expires_at=expiry)
         show(session, token)
         _say_once("token")
 
@@ -127,7 +129,7 @@ def add_access_key(app: typer.Typer) -> None:
     def create(session: Session, name: NewNameArgument, role: RoleOption = None, project: ProjectOption = None) -> None:
         """Make an access key for signed dialects. Its secret is shown now and never again."""
         with session.client() as client:
-            key = client.access_keys.create(name=name, role=role, project_id=project)
+            key = client.access_keys.create(name=name, role=role, project=project)
         show(session, key)
         _say_once("secret access key")
 

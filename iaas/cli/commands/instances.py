@@ -40,6 +40,7 @@ INSTANCE = Noun[Instance](
         Column("ADDRESS", lambda instance: instance.address),
         Column("READY", lambda instance: instance.guest_ready_at),
     ),
+    filters=("name", "kind", "status", "zone", "label", "sort"),
 )
 
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the job, showing its progress.")]

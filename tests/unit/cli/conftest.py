@@ -33,7 +33,8 @@ def run(cloud: FakeCloud, capfd: pytest.CaptureFixture[str], monkeypatch: pytest
     """Run one command line against ``cloud``; no entry points but those of ``plugins``."""
     for name in ("IAAS_ENDPOINT", "IAAS_TOKEN", "IAAS_CREDENTIALS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
 
     def run_line(*words: str, plugins: Iterable[str] = (), token: str | None = TOKEN) -> Result:
         entries = [

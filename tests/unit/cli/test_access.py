@@ -24,8 +24,14 @@ def environment(cloud: FakeCloud, tmp_path: Path) -> Iterator[dict[str, str]]:
     server, proxy = FakeServer(cloud), FakeProxy()
     cloud.proxy_url = proxy.url
     cloud.add_instance("web")
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    yield {**kept, "IAAS_ENDPOINT": server.url, "IAAS_TOKEN": TOKEN, "XDG_CONFIG_HOME": str(tmp_path)}
+    kept = {name: os.environ[name] for name in ("PATH",) if name in os.environ}
+    yield {
+        **kept,
+        "IAAS_ENDPOINT": server.url,
+        "IAAS_TOKEN": TOKEN,
+        "XDG_CONFIG_HOME": str(tmp_path),
+        "HOME": str(tmp_path),
+    }
     proxy.close()
     server.close()
 

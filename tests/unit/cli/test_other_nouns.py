@@ -76,7 +76,12 @@ def test_projects_and_flavors(run: Run, cloud: FakeCloud) -> None:
     assert run("project", "create", "p", "--description", "d").status == 0
     assert run("project", "update", "p", "--name", "q").status == 0
     assert cloud.body() == {"name": "q"}
-    assert run("flavor", "create", "big", "--vcpus", "4", "--memory-mib", "4096", "-o", "json").status == 0
+    assert (
+        run(
+            "flavor", "create", "big", "--vcpus", "4", "--memory-mib", "4096", "--root-disk-gib", "9", "-o", "json"
+        ).status
+        == 0
+    )
     assert run("flavor", "delete", "big").status == 0
 
 
@@ -88,8 +93,8 @@ def test_job_wait(run: Run, cloud: FakeCloud) -> None:
 
 
 def test_event_filters(run: Run, cloud: FakeCloud) -> None:
-    run("event", "list", "--after", "evt-1", "--resource", "i-1")
-    assert dict(cloud.requests[-1].url.params) == {"after": "evt-1", "resource_id": "i-1"}
+    run("event", "list", "--after", "0", "--resource", "i-1")
+    assert dict(cloud.requests[-1].url.params) == {"after": "0", "resource_id": "i-1"}
 
 
 def test_health_and_capabilities_need_no_token(run: Run, cloud: FakeCloud) -> None:

@@ -157,7 +157,7 @@ class FakeCloud:
             errors = [{"field": unknown[0], "code": "unknown", "message": "unknown parameter"}]
             return problem(422, "invalid_input", "the request is not valid", errors=errors)
         items = [each for each in items if query.get("name") in (None, each.get("name"))]
-        start, limit = int(query.get("cursor", 0)), int(query.get("limit", 100))
+        start, limit = int(query.get("cursor", query.get("after", 0))), int(query.get("limit", 100))
         following = str(start + limit) if start + limit < len(items) else None
         return httpx.Response(200, json={"items": items[start : start + limit], "next_cursor": following})
 

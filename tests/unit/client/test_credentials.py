@@ -34,11 +34,19 @@ def test_file_argument_comes_before_the_variable(tmp_path: Path) -> None:
 
 
 def test_default_file_is_used_and_need_not_be_there(tmp_path: Path) -> None:
-    env = {"XDG_CONFIG_HOME": str(tmp_path)}
+    env = {"XDG_CONFIG_HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)}
     with pytest.raises(ConfigurationError, match="no endpoint is known"):
         find_credentials(environ=env)
     write(tmp_path / "iaas" / "credentials.json", endpoint="http://default:1")
     assert find_credentials(environ=env).endpoint == "http://default:1"
+
+
+def test_local_server_of_the_default_folder_is_found_after_ones_own_file(tmp_path: Path) -> None:
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_STATE_HOME": str(tmp_path / "state")}
+    write(tmp_path / "state" / "iaas" / "credentials.json", endpoint="http://local:1")
+    assert find_credentials(environ=env).endpoint == "http://local:1"
+    write(tmp_path / "config" / "iaas" / "credentials.json", endpoint="http://own:1")
+    assert find_credentials(environ=env).endpoint == "http://own:1"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '"x"', "\udcff"])

@@ -229,7 +229,7 @@ def test_other_resources(client: Client, cloud: FakeCloud) -> None:
     assert project.update(description="d").description == "d"
     project.delete()
     client.access_keys.create(name="k").delete()
-    client.flavors.create(name="large", vcpus=4, memory_mib=4096).delete()
+    client.flavors.create(name="large", vcpus=4, memory_mib=4096, root_disk_gib=9).delete()
     assert client.images.get("tiny").kinds == ("vm", "container")
     assert [zone.name for zone in client.zones.iterate()] == ["zone-a"]
     assert client.capabilities().compute["vm"] == ["exec", "console"]
@@ -237,6 +237,11 @@ def test_other_resources(client: Client, cloud: FakeCloud) -> None:
 
 
 def test_events_are_followed(client: Client, cloud: FakeCloud, wall: FakeTime) -> None:
+    for number in range(3):
+        cloud.plain["events"].append({"id": str(number), "type": "instance.started"})
+    assert [event.id for event in client.events.iterate(page_size=2)] == ["0", "1", "2"]
+    assert cloud.requests[-1].url.params["after"] == "2"  # the fake's cursor, where events take it
+    cloud.plain["events"].clear()
     events = client.events.follow(resource_id="i-1")
     cloud.plain["events"].append(
         {"id": "evt-1", "type": "instance.created", "resource": {"type": "instance", "id": "i-1"}}

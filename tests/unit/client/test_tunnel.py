@@ -60,6 +60,12 @@ def test_refusal_is_an_error_of_the_usual_tree(
         open_tunnel(client, "web", 22)
 
 
+def test_plain_bad_gateway_means_that_nobody_answers_there(client: Client, proxy: FakeProxy) -> None:
+    proxy.answer = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nContent-Length: 8\r\n\r\nrefused\n"
+    with pytest.raises(GuestUnavailable, match=r"^refused$"):
+        open_tunnel(client, "web", 22)
+
+
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"x" * 20000])
 def test_something_else_than_a_proxy_is_unexpected(client: Client, proxy: FakeProxy, answer: bytes) -> None:
     proxy.answer = answer
