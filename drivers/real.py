@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from iaas.drivers.interface import Backend, HostReport, MachineKind
+from iaas.drivers.interface import Backend, HostReport, MachineKind, PermanentError
 from iaas.kernel.units import GIB, MIB
 
 VCPU_OVERCOMMIT = 8  # processors are shared well, memory is not
@@ -43,30 +44,38 @@ def build_real_backend(options: RealOptions) -> Backend:
     from iaas.drivers.libvirt.driver import LibvirtComputeDriver
     from iaas.drivers.linux.daemons import PrivateDaemons
     from iaas.drivers.linux.fabric import Fabric
+    from iaas.drivers.linux.host_fabric import HostFabric
     from iaas.drivers.linux.network import LinuxNetworkDriver
     from iaas.drivers.lxd.driver import LXDComputeDriver
 
-    fabric = Fabric(options.tag, options.state_dir)
-    daemons = PrivateDaemons(fabric)
-    daemons.ensure()
-    vms = LibvirtComputeDriver(
-        options.libvirt_uri or daemons.libvirt_uri,
-        tag=options.tag,
-        state_dir=options.state_dir,
-        virt_type=options.virt_type,
-    )
-    containers = LXDComputeDriver(
-        options.lxd_endpoint or daemons.lxd_endpoint,
-        tag=options.tag,
-        pool=options.lxd_pool if options.lxd_endpoint else daemons.lxd_pool,
-        state_dir=options.state_dir,
-    )
+    if (options.libvirt_uri is None) != (options.lxd_endpoint is None):
+        raise PermanentError(
+            "the host's own daemons can be used only together: both must see the same bridges; "
+            "give libvirt_uri and lxd_endpoint, or neither"
+        )
+    fabric: Fabric
+    if options.libvirt_uri is not None and options.lxd_endpoint is not None:
+        fabric = HostFabric(options.tag, options.state_dir)
+        fabric.ensure()
+        libvirt_uri, lxd_endpoint, lxd_pool = options.libvirt_uri, options.lxd_endpoint, options.lxd_pool
+        stop_daemons: Callable[[], None] | None = None
+    else:
+        fabric = Fabric(options.tag, options.state_dir)
+        daemons = PrivateDaemons(fabric)
+        daemons.ensure()
+        libvirt_uri, lxd_endpoint, lxd_pool = daemons.libvirt_uri, daemons.lxd_endpoint, daemons.lxd_pool
+        stop_daemons = daemons.stop
+    vms = LibvirtComputeDriver(libvirt_uri, tag=options.tag, state_dir=options.state_dir, virt_type=options.virt_type)
+    containers = LXDComputeDriver(lxd_endpoint, tag=options.tag, pool=lxd_pool, state_dir=options.state_dir)
     networks = LinuxNetworkDriver(fabric, options.tag, options.state_dir)
 
     def close() -> None:
+        """Let go; machines run on without their daemons and are adopted by the next start."""
         vms.close()
         containers.close()
         networks.close()
+        if stop_daemons is not None:
+            stop_daemons()
 
     return Backend(
         name="real",
@@ -80,10 +89,29 @@ def build_real_backend(options: RealOptions) -> Backend:
 
 
 def remove_real_backend(options: RealOptions) -> list[str]:
-    """Remove all that the deployment has on this host, its state folder included; return what that was."""
+    """Remove all that the deployment has on this host, its state folder included; return what that was.
+
+    Private daemons go with their machines. The host's own daemons are asked, and keep everything else.
+    """
     from iaas.drivers.linux.cleanup import remove_deployment
 
-    return remove_deployment(options.tag, options.state_dir)
+    removed: list[str] = []
+    if options.libvirt_uri is not None:
+        backend = build_real_backend(options)
+        try:
+            for driver in backend.compute.values():
+                for machine in driver.inventory():
+                    driver.remove_machine(machine.machine_id)
+                    removed.append(f"machine {machine.machine_id}")
+            for image in backend.images.inventory():
+                backend.images.remove_image(image.image_id)
+                removed.append(f"image {image.image_id}")
+            for network in backend.networks.networks():
+                backend.networks.remove_network(network.network_id)
+                removed.append(f"network {network.network_id}")
+        finally:
+            backend.close()
+    return removed + remove_deployment(options.tag, options.state_dir)
 
 
 def report_hosts(zones: tuple[str, ...], state_dir: Path) -> tuple[HostReport, ...]:
