@@ -13,8 +13,7 @@ from iaas.api.v1.schemas import (
     NAME,
     LabelledPageQuery,
     LabelsField,
-    NamedPageQuery,
-    PageQuery,
+    LabelsPatchField,
     StrictInteger,
     Time,
     listing_schema,
@@ -26,9 +25,14 @@ from iaas.resources.catalog import Flavor, Host, Image, Zone
 blp = Blueprint("catalog", __name__, description="What instances are made of, and where.")
 
 
+class LabelsPatchSchema(Schema):
+    labels = LabelsPatchField()
+
+
 class ZoneSchema(Schema):
     id = fields.String()
     name = fields.String()
+    labels = LabelsField()
     status = fields.String()
     created_at = Time()
 
@@ -36,6 +40,7 @@ class ZoneSchema(Schema):
 class HostSchema(Schema):
     id = fields.String()
     name = fields.String()
+    labels = LabelsField()
     zone = fields.String()
     status = fields.String()
     vcpus = fields.Integer()
@@ -83,14 +88,14 @@ class ImageQuery(LabelledPageQuery):
     status = fields.String(validate=validate.Length(1, 16))
 
 
-class HostQuery(NamedPageQuery):
+class HostQuery(LabelledPageQuery):
     status = fields.String(validate=validate.OneOf(["up", "draining", "down"]))
     zone = fields.String(validate=validate.Length(1, 128))
 
 
 @blp.route("/zones")
 class Zones(MethodView):
-    @blp.query(PageQuery)
+    @blp.query(LabelledPageQuery)
     @blp.response(200, listing_schema(ZoneSchema))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List zones."""
@@ -103,6 +108,12 @@ class OneZone(MethodView):
     def get(self, zone: str) -> Zone:
         """Show a zone."""
         return cloud().catalog.get_zone(zone)
+
+    @blp.arguments(LabelsPatchSchema)
+    @blp.response(200, ZoneSchema)
+    def patch(self, body: dict[str, Any], zone: str) -> Zone:
+        """Change labels (admins, merge patch)."""
+        return cloud().catalog.label_zone(principal(), zone, body.get("labels", {}))
 
 
 @blp.route("/hosts")
@@ -120,6 +131,12 @@ class OneHost(MethodView):
     def get(self, host: str) -> Host:
         """Show a host (admins)."""
         return cloud().catalog.get_host(principal(), host)
+
+    @blp.arguments(LabelsPatchSchema)
+    @blp.response(200, HostSchema)
+    def patch(self, body: dict[str, Any], host: str) -> Host:
+        """Change labels (admins, merge patch)."""
+        return cloud().catalog.label_host(principal(), host, body.get("labels", {}))
 
 
 @blp.route("/flavors")
@@ -145,6 +162,12 @@ class OneFlavor(MethodView):
         """Show a flavor."""
         return cloud().catalog.get_flavor(flavor)
 
+    @blp.arguments(LabelsPatchSchema)
+    @blp.response(200, FlavorSchema)
+    def patch(self, body: dict[str, Any], flavor: str) -> Flavor:
+        """Change labels (admins, merge patch)."""
+        return cloud().catalog.label_flavor(principal(), flavor, body.get("labels", {}))
+
     @blp.response(204)
     def delete(self, flavor: str) -> None:
         """Delete a flavor (admins)."""
@@ -166,6 +189,12 @@ class OneImage(MethodView):
     def get(self, image: str) -> Image:
         """Show an image."""
         return cloud().catalog.get_image(image)
+
+    @blp.arguments(LabelsPatchSchema)
+    @blp.response(200, ImageSchema)
+    def patch(self, body: dict[str, Any], image: str) -> Image:
+        """Change labels (admins, merge patch)."""
+        return cloud().catalog.label_image(principal(), image, body.get("labels", {}))
 
 
 def created(document: dict[str, Any], location: str) -> Response:

@@ -15,7 +15,6 @@ from iaas.api.v1.schemas import (
     LabelledPageQuery,
     LabelsField,
     LabelsPatchField,
-    NamedPageQuery,
     Time,
     listing_schema,
     page,
@@ -53,6 +52,7 @@ class ProjectPatchSchema(Schema):
 class APITokenSchema(Schema):
     id = fields.String()
     name = fields.String()
+    labels = LabelsField()
     project_id = fields.String()
     role = fields.String(validate=_ROLES)
     expires_at = Time(allow_none=True)
@@ -70,11 +70,18 @@ class NewAPITokenSchema(Schema):
         validate=validate.Length(1, 128), metadata={"description": "name or id; your own if absent"}
     )
     expires_at = fields.AwareDateTime(format="iso")
+    labels = LabelsField()
+
+
+class CredentialPatchSchema(Schema):
+    name = fields.String(validate=NAME)
+    labels = LabelsPatchField()
 
 
 class AccessKeySchema(Schema):
     id = fields.String()
     name = fields.String()
+    labels = LabelsField()
     project_id = fields.String()
     role = fields.String(validate=_ROLES)
     created_at = Time()
@@ -90,6 +97,7 @@ class NewAccessKeySchema(Schema):
     project = fields.String(
         validate=validate.Length(1, 128), metadata={"description": "name or id; your own if absent"}
     )
+    labels = LabelsField()
 
 
 @blp.route("/projects")
@@ -129,7 +137,7 @@ class OneProject(MethodView):
 
 @blp.route("/api_tokens")
 class APITokens(MethodView):
-    @blp.query(NamedPageQuery)
+    @blp.query(LabelledPageQuery)
     @blp.response(200, listing_schema(APITokenSchema))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List the project's API tokens."""
@@ -151,6 +159,12 @@ class OneAPIToken(MethodView):
         """Show an API token (never its secret)."""
         return cloud().identity.get_token(principal(), api_token)
 
+    @blp.arguments(CredentialPatchSchema)
+    @blp.response(200, APITokenSchema)
+    def patch(self, body: dict[str, Any], api_token: str) -> APIToken:
+        """Change name and labels (merge patch)."""
+        return cloud().identity.update_token(principal(), api_token, **body)
+
     @blp.response(204)
     def delete(self, api_token: str) -> None:
         """Revoke an API token."""
@@ -159,7 +173,7 @@ class OneAPIToken(MethodView):
 
 @blp.route("/access_keys")
 class AccessKeys(MethodView):
-    @blp.query(NamedPageQuery)
+    @blp.query(LabelledPageQuery)
     @blp.response(200, listing_schema(AccessKeySchema))
     def get(self, query: dict[str, Any]) -> dict[str, Any]:
         """List the project's access keys."""
@@ -180,6 +194,12 @@ class OneAccessKey(MethodView):
     def get(self, access_key: str) -> AccessKey:
         """Show an access key (never its secret)."""
         return cloud().identity.get_access_key(principal(), access_key)
+
+    @blp.arguments(CredentialPatchSchema)
+    @blp.response(200, AccessKeySchema)
+    def patch(self, body: dict[str, Any], access_key: str) -> AccessKey:
+        """Change name and labels (merge patch)."""
+        return cloud().identity.update_access_key(principal(), access_key, **body)
 
     @blp.response(204)
     def delete(self, access_key: str) -> None:

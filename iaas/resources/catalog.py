@@ -10,6 +10,7 @@ from datetime import datetime
 class Zone:
     id: str
     name: str
+    labels: dict[str, str]
     status: str
     created_at: datetime
 
@@ -18,6 +19,7 @@ class Zone:
 class Host:
     id: str
     name: str
+    labels: dict[str, str]
     zone: str
     status: str
     vcpus: int

@@ -23,6 +23,7 @@ class APIToken:
     id: str
     project_id: str
     name: str
+    labels: dict[str, str]
     role: str
     expires_at: datetime | None
     created_at: datetime
@@ -35,5 +36,6 @@ class AccessKey:
     id: str
     project_id: str
     name: str
+    labels: dict[str, str]
     role: str
     created_at: datetime

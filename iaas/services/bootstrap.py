@@ -118,6 +118,7 @@ def _ensure_credentials(tx: Tx, ids: IdSource, project_id: str, credentials: Fir
             id=credentials.access_key_id,
             project_id=project_id,
             name="operator",
+            labels={},
             role=Role.ADMIN,
             secret_encrypted=vault.encrypt(credentials.secret_access_key),
         )

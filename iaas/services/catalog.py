@@ -12,6 +12,7 @@ from iaas.kernel.labels import check_labels
 from iaas.resources.catalog import Flavor, Host, Image, Zone
 from iaas.resources.common import Principal, Role
 from iaas.services.access import require
+from iaas.services.labelling import merged_labels
 
 
 class CatalogService:
@@ -30,6 +31,19 @@ class CatalogService:
             raise NotFound(f"there is no zone {zone_id}", resource=ResourceRef("zone", zone_id))
         return found
 
+    def label_zone(self, principal: Principal, zone_id: str, labels: dict[str, str | None]) -> Zone:
+        """Change a zone's labels (admins; a merge patch)."""
+        require(principal, Role.ADMIN)
+        zone = self.get_zone(zone_id)
+        merged = merged_labels(zone.labels, labels)
+
+        def work(tx: Tx) -> None:
+            catalog.update_zone(tx, zone.id, labels=merged)
+            shared.set_labels(tx, zone.id, merged)
+
+        self._store.write(work)
+        return self.get_zone(zone.id)
+
     def list_hosts(self, principal: Principal, listing: Listing) -> tuple[list[Host], str | None]:
         require(principal, Role.ADMIN)
         with self._store.read() as connection:
@@ -42,6 +56,18 @@ class CatalogService:
         if found is None:
             raise NotFound(f"there is no host {id_or_name}", resource=ResourceRef("host", id_or_name))
         return found
+
+    def label_host(self, principal: Principal, id_or_name: str, labels: dict[str, str | None]) -> Host:
+        """Change a host's labels (admins; a merge patch)."""
+        host = self.get_host(principal, id_or_name)
+        merged = merged_labels(host.labels, labels)
+
+        def work(tx: Tx) -> None:
+            catalog.update_host(tx, host.name, labels=merged)
+            shared.set_labels(tx, host.id, merged)
+
+        self._store.write(work)
+        return self.get_host(principal, host.id)
 
     def create_flavor(
         self,
@@ -80,6 +106,19 @@ class CatalogService:
             raise NotFound(f"there is no flavor {id_or_name}", resource=ResourceRef("flavor", id_or_name))
         return found
 
+    def label_flavor(self, principal: Principal, id_or_name: str, labels: dict[str, str | None]) -> Flavor:
+        """Change a flavor's labels (admins; a merge patch). Its shape is fixed: instances were promised it."""
+        require(principal, Role.ADMIN)
+        flavor = self.get_flavor(id_or_name)
+        merged = merged_labels(flavor.labels, labels)
+
+        def work(tx: Tx) -> None:
+            catalog.update_flavor(tx, flavor.id, labels=merged)
+            shared.set_labels(tx, flavor.id, merged)
+
+        self._store.write(work)
+        return self.get_flavor(flavor.id)
+
     def delete_flavor(self, principal: Principal, id_or_name: str) -> None:
         """Delete a flavor. Instances made from it keep their shape, which they carry themselves."""
         require(principal, Role.ADMIN)
@@ -102,6 +141,19 @@ class CatalogService:
         if found is None:
             raise NotFound(f"there is no image {id_or_name}", resource=ResourceRef("image", id_or_name))
         return found
+
+    def label_image(self, principal: Principal, id_or_name: str, labels: dict[str, str | None]) -> Image:
+        """Change an image's labels (admins, since images are everybody's; a merge patch)."""
+        require(principal, Role.ADMIN)
+        image = self.get_image(id_or_name)
+        merged = merged_labels(image.labels, labels)
+
+        def work(tx: Tx) -> None:
+            catalog.update_image(tx, image.id, labels=merged)
+            shared.set_labels(tx, image.id, merged)
+
+        self._store.write(work)
+        return self.get_image(image.id)
 
 
 def add_flavor(

@@ -15,6 +15,7 @@ from iaas.kernel.labels import check_labels
 from iaas.resources.common import Principal, Role
 from iaas.resources.identity import AccessKey, APIToken, Project
 from iaas.services.access import require
+from iaas.services.labelling import merged_labels
 from iaas.services.vault import Vault, new_secret, new_token, token_hash
 
 
@@ -132,6 +133,7 @@ class IdentityService:
         role: Role | None = None,
         project: str | None = None,
         expires_at: datetime | None = None,
+        labels: dict[str, str] | None = None,
     ) -> tuple[APIToken, str]:
         """Return a new token's record and, this once, the token. Nobody hands on more than he has."""
         role = role or principal.role
@@ -142,9 +144,12 @@ class IdentityService:
             raise InvalidInput(
                 "expires_at: lies in the past", errors=[FieldError("expires_at", "invalid", "lies in the past")]
             )
+        check_labels(labels or {})
         token, token_id = new_token(), self._ids.new(id_prefixes.API_TOKEN)
         self._store.write(
-            lambda tx: add_token(tx, token_id, project_id, name=name, role=role, token=token, expires_at=expires_at)
+            lambda tx: add_token(
+                tx, token_id, project_id, name=name, role=role, token=token, expires_at=expires_at, labels=labels
+            )
         )
         return self.get_token(principal, token_id, project_id=project_id), token
 
@@ -159,17 +164,49 @@ class IdentityService:
             raise NotFound(f"there is no API token {token_id}", resource=ResourceRef("api_token", token_id))
         return found
 
+    def update_token(
+        self,
+        principal: Principal,
+        token_id: str,
+        *,
+        name: str | None = None,
+        labels: dict[str, str | None] | None = None,
+    ) -> APIToken:
+        """Change name and labels (a merge patch)."""
+        require(principal, Role.MEMBER)
+        token = self.get_token(principal, token_id)
+        require(principal, Role(token.role))
+        merged = merged_labels(token.labels, labels)
+
+        def work(tx: Tx) -> None:
+            identity.update_token(tx, token.id, name=name or token.name, labels=merged)
+            shared.set_labels(tx, token.id, merged)
+
+        self._store.write(work)
+        return self.get_token(principal, token.id)
+
     def delete_token(self, principal: Principal, token_id: str) -> None:
         """Revoke a token, at once."""
         require(principal, Role.MEMBER)
         token = self.get_token(principal, token_id)
         require(principal, Role(token.role))
-        self._store.write(lambda tx: identity.delete_token(tx, token.id))
+
+        def work(tx: Tx) -> None:
+            shared.set_labels(tx, token.id, {})
+            identity.delete_token(tx, token.id)
+
+        self._store.write(work)
 
     # -- access keys --------------------------------------------------------------------------------------
 
     def create_access_key(
-        self, principal: Principal, *, name: str, role: Role | None = None, project: str | None = None
+        self,
+        principal: Principal,
+        *,
+        name: str,
+        role: Role | None = None,
+        project: str | None = None,
+        labels: dict[str, str] | None = None,
     ) -> tuple[AccessKey, str]:
         """Return a new access key and, this once, its secret."""
         role = role or principal.role
@@ -177,12 +214,22 @@ class IdentityService:
         require(principal, role)
         project_id = self._target_project(principal, project)
         key_id, secret = self._ids.new(id_prefixes.ACCESS_KEY), new_secret()
+        check_labels(labels or {})
         encrypted = self._vault.encrypt(secret)
-        self._store.write(
-            lambda tx: identity.add_access_key(
-                tx, id=key_id, project_id=project_id, name=name, role=role, secret_encrypted=encrypted
+
+        def work(tx: Tx) -> None:
+            identity.add_access_key(
+                tx,
+                id=key_id,
+                project_id=project_id,
+                name=name,
+                labels=labels or {},
+                role=role,
+                secret_encrypted=encrypted,
             )
-        )
+            shared.add_labels(tx, key_id, labels or {})
+
+        self._store.write(work)
         return self.get_access_key(principal, key_id, project_id=project_id), secret
 
     def list_access_keys(self, principal: Principal, listing: Listing) -> tuple[list[AccessKey], str | None]:
@@ -196,11 +243,37 @@ class IdentityService:
             raise NotFound(f"there is no access key {key_id}", resource=ResourceRef("access_key", key_id))
         return found
 
+    def update_access_key(
+        self,
+        principal: Principal,
+        key_id: str,
+        *,
+        name: str | None = None,
+        labels: dict[str, str | None] | None = None,
+    ) -> AccessKey:
+        """Change name and labels (a merge patch)."""
+        require(principal, Role.MEMBER)
+        key = self.get_access_key(principal, key_id)
+        require(principal, Role(key.role))
+        merged = merged_labels(key.labels, labels)
+
+        def work(tx: Tx) -> None:
+            identity.update_access_key(tx, key.id, name=name or key.name, labels=merged)
+            shared.set_labels(tx, key.id, merged)
+
+        self._store.write(work)
+        return self.get_access_key(principal, key.id)
+
     def delete_access_key(self, principal: Principal, key_id: str) -> None:
         require(principal, Role.MEMBER)
         key = self.get_access_key(principal, key_id)
         require(principal, Role(key.role))
-        self._store.write(lambda tx: identity.delete_access_key(tx, key.id))
+
+        def work(tx: Tx) -> None:
+            shared.set_labels(tx, key.id, {})
+            identity.delete_access_key(tx, key.id)
+
+        self._store.write(work)
 
     def secret_of(self, key_id: str) -> tuple[AccessKey, str] | None:
         """Return an access key with its secret, for checking a signature."""
@@ -226,7 +299,15 @@ def add_project(tx: Tx, project_id: str, *, name: str, description: str, labels:
 
 
 def add_token(
-    tx: Tx, token_id: str, project_id: str, *, name: str, role: Role, token: str, expires_at: datetime | None = None
+    tx: Tx,
+    token_id: str,
+    project_id: str,
+    *,
+    name: str,
+    role: Role,
+    token: str,
+    expires_at: datetime | None = None,
+    labels: dict[str, str] | None = None,
 ) -> None:
     """Write a token's hash into the open transaction."""
     identity.add_token(
@@ -235,21 +316,11 @@ def add_token(
         project_id=project_id,
         name=name,
         role=role,
+        labels=labels or {},
         token_sha256=token_hash(token),
         expires_at=expires_at,
     )
-
-
-def merged_labels(labels: dict[str, str], patch: dict[str, str | None] | None) -> dict[str, str]:
-    """Return ``labels`` after a merge patch (a null removes). Source: RFC 7396."""
-    merged = dict(labels)
-    for key, value in (patch or {}).items():
-        if value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = value
-    check_labels(merged)
-    return merged
+    shared.add_labels(tx, token_id, labels or {})
 
 
 def _claim_name(tx: Tx, project_id: str, name: str) -> None:

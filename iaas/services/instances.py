@@ -29,8 +29,8 @@ from iaas.resources.instances import ExecOutcome, Instance, InstanceStatus, NewI
 from iaas.resources.jobs import Job
 from iaas.services.access import require
 from iaas.services.driver_errors import translated
-from iaas.services.identity import merged_labels
 from iaas.services.instance_creation import InstanceCreation, shape_of
+from iaas.services.labelling import merged_labels
 from iaas.transitions import INSTANCE_MOVES
 
 AddJob = Callable[..., Job]

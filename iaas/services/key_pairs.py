@@ -15,7 +15,7 @@ from iaas.kernel.labels import check_labels
 from iaas.resources.catalog import KeyPair
 from iaas.resources.common import Principal, Role
 from iaas.services.access import require
-from iaas.services.identity import merged_labels
+from iaas.services.labelling import merged_labels
 
 
 class KeyPairService:

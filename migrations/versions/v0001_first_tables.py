@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("project_id", sa.String(length=20), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("labels", sa.JSON(), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("secret_encrypted", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", UTCDateTime(), nullable=False),
@@ -38,6 +39,7 @@ def upgrade() -> None:
         "api_tokens",
         sa.Column("project_id", sa.String(length=20), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("labels", sa.JSON(), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("token_sha256", sa.String(length=64), nullable=False),
         sa.Column("expires_at", UTCDateTime(), nullable=True),
@@ -79,6 +81,7 @@ def upgrade() -> None:
     op.create_table(
         "hosts",
         sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("labels", sa.JSON(), nullable=False),
         sa.Column("zone", sa.String(length=128), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("vcpus", sa.Integer(), nullable=False),
@@ -186,7 +189,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_key_pairs_project_id"), "key_pairs", ["project_id"], unique=False)
     op.create_table(
         "labels",
-        sa.Column("resource_id", sa.String(length=20), nullable=False),
+        sa.Column("resource_id", sa.String(length=128), nullable=False),
         sa.Column("key", sa.String(length=320), nullable=False),
         sa.Column("value", sa.String(length=255), nullable=False),
         sa.PrimaryKeyConstraint("resource_id", "key", name=op.f("pk_labels")),
@@ -239,6 +242,7 @@ def upgrade() -> None:
         "zones",
         sa.Column("id", sa.String(length=128), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("labels", sa.JSON(), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_zones")),

@@ -17,6 +17,7 @@ class ZoneRow(Base):
 
     id: Mapped[str] = mapped_column(NAME, primary_key=True)
     name: Mapped[str] = mapped_column(NAME)
+    labels: Mapped[dict[str, str]]
     status: Mapped[str] = mapped_column(String(16))
     created_at: Mapped[datetime]
 
@@ -32,6 +33,7 @@ class HostRow(Identified, Stamped, Base):
     )
 
     name: Mapped[str] = mapped_column(NAME, unique=True)
+    labels: Mapped[dict[str, str]]
     zone: Mapped[str] = mapped_column(NAME, index=True)
     status: Mapped[str] = mapped_column(String(16))
     vcpus: Mapped[int]

@@ -21,6 +21,7 @@ class APITokenRow(Identified, Base):
 
     project_id: Mapped[str] = mapped_column(ID, index=True)
     name: Mapped[str] = mapped_column(NAME)
+    labels: Mapped[dict[str, str]]
     role: Mapped[str] = mapped_column(String(16))
     token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
     expires_at: Mapped[datetime | None]
@@ -33,6 +34,7 @@ class AccessKeyRow(Base):
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     project_id: Mapped[str] = mapped_column(ID, index=True)
     name: Mapped[str] = mapped_column(NAME)
+    labels: Mapped[dict[str, str]]
     role: Mapped[str] = mapped_column(String(16))
     secret_encrypted: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime]

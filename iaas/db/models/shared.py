@@ -28,7 +28,7 @@ class LabelRow(Base):
     __tablename__ = "labels"
     __table_args__ = (Index("ix_labels_key_value", "key", "value"),)
 
-    resource_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    resource_id: Mapped[str] = mapped_column(String(128), primary_key=True)  # a zone's id is its name
     key: Mapped[str] = mapped_column(String(320), primary_key=True)
     value: Mapped[str] = mapped_column(String(255))
 

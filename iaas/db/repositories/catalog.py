@@ -20,7 +20,11 @@ _instances = InstanceRow.__table__
 
 
 def add_zone(tx: Tx, name: str) -> None:
-    tx.connection.execute(insert(ZoneRow).values(id=name, name=name, status="available", created_at=tx.now))
+    tx.connection.execute(insert(ZoneRow).values(id=name, name=name, labels={}, status="available", created_at=tx.now))
+
+
+def update_zone(tx: Tx, zone_id: str, **changes: Any) -> None:
+    tx.connection.execute(update(ZoneRow).where(_zones.c.id == zone_id).values(**changes))
 
 
 def list_zones(connection: Connection, listing: Listing) -> tuple[list[Zone], str | None]:
@@ -39,7 +43,7 @@ def zone_names(connection: Connection) -> list[str]:
 
 def add_host(tx: Tx, **values: Any) -> None:
     used = {"vcpus_used": 0, "memory_mib_used": 0, "disk_gib_used": 0}
-    tx.connection.execute(insert(HostRow).values(**used, **values, created_at=tx.now, updated_at=tx.now))
+    tx.connection.execute(insert(HostRow).values(labels={}, **used, **values, created_at=tx.now, updated_at=tx.now))
 
 
 def update_host(tx: Tx, name: str, **changes: Any) -> bool:
@@ -101,12 +105,20 @@ def get_flavor(connection: Connection, id_or_name: str) -> Flavor | None:
     return Flavor(**row._mapping) if row else None
 
 
+def update_flavor(tx: Tx, flavor_id: str, **changes: Any) -> None:
+    tx.connection.execute(update(FlavorRow).where(_flavors.c.id == flavor_id).values(**changes, updated_at=tx.now))
+
+
 def delete_flavor(tx: Tx, flavor_id: str) -> None:
     tx.connection.execute(delete(FlavorRow).where(_flavors.c.id == flavor_id))
 
 
 def add_image(tx: Tx, **values: Any) -> None:
     tx.connection.execute(insert(ImageRow).values(**values, created_at=tx.now, updated_at=tx.now))
+
+
+def update_image(tx: Tx, image_id: str, **changes: Any) -> None:
+    tx.connection.execute(update(ImageRow).where(_images.c.id == image_id).values(**changes, updated_at=tx.now))
 
 
 def list_images(connection: Connection, listing: Listing) -> tuple[list[Image], str | None]:

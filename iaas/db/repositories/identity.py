@@ -79,6 +79,10 @@ def get_token(connection: Connection, token_id: str, *, project_id: str) -> APIT
     return _token(row) if row else None
 
 
+def update_token(tx: Tx, token_id: str, **changes: Any) -> None:
+    tx.connection.execute(update(APITokenRow).where(_tokens.c.id == token_id).values(**changes))
+
+
 def delete_token(tx: Tx, token_id: str) -> None:
     tx.connection.execute(delete(APITokenRow).where(_tokens.c.id == token_id))
 
@@ -108,6 +112,10 @@ def encrypted_secret(connection: Connection, key_id: str) -> bytes | None:
     return connection.execute(select(_keys.c.secret_encrypted).where(_keys.c.id == key_id)).scalar()
 
 
+def update_access_key(tx: Tx, key_id: str, **changes: Any) -> None:
+    tx.connection.execute(update(AccessKeyRow).where(_keys.c.id == key_id).values(**changes))
+
+
 def delete_access_key(tx: Tx, key_id: str) -> None:
     tx.connection.execute(delete(AccessKeyRow).where(_keys.c.id == key_id))
 
@@ -117,6 +125,7 @@ def _token(row: Row[Any]) -> APIToken:
         id=row.id,
         project_id=row.project_id,
         name=row.name,
+        labels=row.labels,
         role=row.role,
         expires_at=row.expires_at,
         created_at=row.created_at,
@@ -124,4 +133,6 @@ def _token(row: Row[Any]) -> APIToken:
 
 
 def _access_key(row: Row[Any]) -> AccessKey:
-    return AccessKey(id=row.id, project_id=row.project_id, name=row.name, role=row.role, created_at=row.created_at)
+    return AccessKey(
+        id=row.id, project_id=row.project_id, name=row.name, labels=row.labels, role=row.role, created_at=row.created_at
+    )
