@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import typer
 
+from iaas import __version__
 from iaas.cli.commands import activity, catalog, identity, instance_access, instances, key_pairs
 from iaas.cli.plugins import Plugins
 from iaas.cli.session import CredentialsOption, EndpointOption, OutputOption, Session, TokenOption
@@ -24,6 +25,12 @@ _NOUNS: tuple[tuple[str, str, tuple[Callable[[typer.Typer], None], ...]], ...] =
     ("job", "Asynchronous actions and their outcome.", (activity.add_job,)),
     ("event", "What happened, in order.", (activity.add_event,)),
 )
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        sys.stdout.write(f"iaas {__version__}\n")
+        raise typer.Exit
 
 
 def build_app(plugins: Plugins | None = None) -> typer.Typer:
@@ -44,13 +51,10 @@ def build_app(plugins: Plugins | None = None) -> typer.Typer:
         token: TokenOption = None,
         credentials: CredentialsOption = None,
         output: OutputOption = None,
-        version: bool = typer.Option(False, "--version", help="Show the version and exit.", is_eager=True),
+        version: bool = typer.Option(
+            False, "--version", help="Show the version and exit.", is_eager=True, callback=_show_version
+        ),
     ) -> None:
-        if version:
-            from importlib.metadata import version as version_of
-
-            sys.stdout.write(f"iaas {version_of('iaas')}\n")
-            raise typer.Exit
         session: Session = ctx.obj or Session()
         ctx.obj = session.with_options(endpoint=endpoint, token=token, credentials=credentials, output=output)
 

@@ -15,8 +15,8 @@ from iaas.client import Client, Collection, Resource
 
 R = TypeVar("R", bound=Resource)
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.")]
-NamesArgument = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or ids.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME|ID", help="What has no name goes by its id.")]
+NamesArgument = Annotated[list[str], typer.Argument(metavar="NAME|ID...", help="What has no name goes by its id.")]
 LabelOption = Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="Repeat for several.")]
 SelectorOption = Annotated[
     list[str] | None,

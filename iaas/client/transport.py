@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 import ipaddress
 import json
 import logging
@@ -17,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from iaas import __version__
 from iaas.client.credentials import Credentials
 from iaas.client.errors import APIError, ConfigurationError, ConnectionFailed, InvalidInput, UnexpectedAnswer, api_error
 from iaas.kernel.clock import rfc3339
@@ -173,14 +172,9 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-@functools.cache
 def user_agent() -> str:
     """Return the ``User-Agent`` of this SDK: ``iaas-python/0.1.0 python/3.11``."""
-    try:
-        version = importlib.metadata.version("iaas")
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree that was never installed
-        version = "0"
-    return f"iaas-python/{version} python/{sys.version_info.major}.{sys.version_info.minor}"
+    return f"iaas-python/{__version__} python/{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def _tls_context(endpoint: str) -> ssl.SSLContext | bool:

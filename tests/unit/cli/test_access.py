@@ -24,14 +24,8 @@ def environment(cloud: FakeCloud, tmp_path: Path) -> Iterator[dict[str, str]]:
     server, proxy = FakeServer(cloud), FakeProxy()
     cloud.proxy_url = proxy.url
     cloud.add_instance("web")
-    kept = {name: os.environ[name] for name in ("PATH",) if name in os.environ}
-    yield {
-        **kept,
-        "IAAS_ENDPOINT": server.url,
-        "IAAS_TOKEN": TOKEN,
-        "XDG_CONFIG_HOME": str(tmp_path),
-        "HOME": str(tmp_path),
-    }
+    # A HOME of its own: no credentials of whoever runs the tests.
+    yield {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "IAAS_ENDPOINT": server.url, "IAAS_TOKEN": TOKEN}
     proxy.close()
     server.close()
 

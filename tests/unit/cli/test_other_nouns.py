@@ -92,6 +92,10 @@ def test_job_wait(run: Run, cloud: FakeCloud) -> None:
     assert "instance.stop 1/2 start_machine" in result.err
 
 
+def test_version(run: Run) -> None:
+    assert run("--version").out.startswith("iaas ")
+
+
 def test_event_filters(run: Run, cloud: FakeCloud) -> None:
     run("event", "list", "--after", "0", "--resource", "i-1")
     assert dict(cloud.requests[-1].url.params) == {"after": "0", "resource_id": "i-1"}
