@@ -7,6 +7,7 @@ that emulates the processor, so a test that stops the machine leaves it to the n
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -197,6 +198,16 @@ def test_inventory_lists_exactly_what_was_made(subject: ComputeSubject) -> None:
     assert before <= after
 
 
+def test_calls_may_come_from_many_threads(subject: ComputeSubject) -> None:
+    driver, specs = subject.driver, [subject.new_spec() for _ in range(4)]
+    with ThreadPoolExecutor(len(specs)) as pool:
+        states = list(pool.map(driver.ensure_machine, specs))
+        assert [state.machine_id for state in states] == [spec.machine_id for spec in specs]
+        assert {spec.machine_id for spec in specs} <= {state.machine_id for state in driver.inventory()}
+        list(pool.map(driver.remove_machine, [spec.machine_id for spec in specs]))
+        assert list(pool.map(driver.inspect_machine, [spec.machine_id for spec in specs])) == [None] * len(specs)
+
+
 def test_another_deployment_sees_and_touches_nothing_of_ours(subject: ComputeSubject) -> None:
     stranger = subject.open_stranger()
     if stranger is None:
@@ -290,6 +301,12 @@ def test_exec_feeds_standard_input_byte_for_byte(running: SharedMachine) -> None
     requires(running.subject, ComputeCapability.EXEC)
     data = bytes(range(256)) * 8
     assert running.run("cat", stdin=data).stdout == data
+
+
+def test_exec_takes_much_input(running: SharedMachine) -> None:
+    requires(running.subject, ComputeCapability.EXEC)
+    result = running.run("wc", "-c", stdin=b"x" * 65_536)
+    assert (result.exit_code, result.stdout.strip()) == (0, b"65536")
 
 
 def test_exec_without_input_reads_an_empty_one(running: SharedMachine) -> None:
