@@ -10,10 +10,10 @@ from iaas.drivers.sim.compute import SimComputeDriver
 from iaas.drivers.sim.images import SimImageDriver
 from iaas.drivers.sim.latency import LatencyModel
 from iaas.drivers.sim.network import SimNetworkDriver
-from iaas.drivers.sim.world import SimWorld
+from iaas.drivers.sim.world import IN_MEMORY, SimWorld
 from iaas.kernel.clock import CloudClock
 
-IN_MEMORY = ":memory:"
+__all__ = ["IN_MEMORY", "build_sim_backend", "world_of"]
 
 
 def build_sim_backend(

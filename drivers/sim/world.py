@@ -19,6 +19,7 @@ from iaas.drivers.sim.faults import Faults
 from iaas.drivers.sim.latency import LatencyModel
 from iaas.kernel.clock import CloudClock
 
+IN_MEMORY = ":memory:"
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 10.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -166,6 +167,7 @@ class SimWorld:
         A closed world is a single file too and can simply be copied.
         """
         with self.lock:
+            target.touch(mode=0o600)
             copied = sqlite3.connect(target)
             try:
                 self.connection().backup(copied)
@@ -244,7 +246,12 @@ class SimWorld:
 
 def _open(path: Path | str) -> sqlite3.Connection:
     try:
+        if path != IN_MEMORY:
+            # Guests' files are tenants' data, hence for the owner's eyes; SQLite's side files take the same mode.
+            Path(path).touch(mode=0o600)
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    except OSError as exc:
+        raise BackendDownError(f"the simulated world cannot be opened: {exc.strerror}") from exc  # names no path
     except sqlite3.OperationalError as exc:
         raise BackendDownError(f"the simulated world cannot be opened: {exc}") from exc
     try:

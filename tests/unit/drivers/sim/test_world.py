@@ -69,6 +69,15 @@ def test_a_copy_is_a_world_of_its_own(
     copy.close()
 
 
+def test_the_files_of_a_world_are_for_their_owner_only(
+    tmp_path: Path, world: SimWorld, ready_vm: SimComputeDriver
+) -> None:
+    world.copy_to(tmp_path / "copy.db")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert {"world.db", "world.db-wal", "copy.db"} <= modes.keys()
+    assert set(modes.values()) == {0o600}
+
+
 def test_a_closed_world_is_one_file_that_can_be_copied(
     tmp_path: Path, clock: CloudClock, world: SimWorld, ready_vm: SimComputeDriver
 ) -> None:
