@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections import defaultdict
@@ -21,6 +22,7 @@ from iaas.drivers.interface import (
     NotFoundError,
     PermanentError,
     PowerState,
+    TransientError,
 )
 from iaas.drivers.interface.compute import LifecycleListener
 from iaas.drivers.linux import names
@@ -123,15 +125,22 @@ class LXDComputeDriver:
     # Power
 
     def start_machine(self, machine_id: str) -> MachineState:
-        """See ``ComputeDriver.start_machine``; the guest's init runs when this returns."""
+        """See ``ComputeDriver.start_machine``; the guest's init runs when this returns.
+
+        Raises:
+            TransientError: the guest was asked to stop and has not yet.
+        """
         name = self._name(machine_id)
         with self._locks[name]:
             state = self._observed(name, self._instances.require(name))
-            if state.power in (PowerState.RUNNING, PowerState.STOPPING):
+            if state.power is PowerState.RUNNING:
                 return state
+            if state.power is PowerState.STOPPING:
+                raise TransientError("the machine is still stopping")
             is_suspended = state.power is PowerState.SUSPENDED
             if not is_suspended:
-                self._consoles.collect(name, is_running=False)
+                with contextlib.suppress(TransientError):  # an old log lost is no reason not to start
+                    self._consoles.collect(name, is_running=False)
             with self._watcher.changing(name, PowerState.RUNNING):
                 self._instances.start(name, is_suspended=is_suspended)
             return self._state(name)
@@ -265,8 +274,13 @@ class LXDComputeDriver:
         state = config.machine_state(instance)
         if state.power is PowerState.STOPPED:
             self._instances.forget_stop(name)
-        elif state.power is PowerState.RUNNING and self._instances.is_stopping(name):
-            return config.machine_state(instance, is_stopping=True)
+        elif state.power is PowerState.RUNNING and self._instances.was_asked_to_stop(name):
+            if self._instances.is_stopping(name):
+                return config.machine_state(instance, is_stopping=True)
+            # The waiting ended after ``instance`` was read: by the guest's stop, or because it never obeyed.
+            state = config.machine_state(self._instances.find(name) or instance)
+            if state.power is PowerState.RUNNING:
+                self._watcher.forget(name)  # what it does from now on is its own doing
         return state
 
 

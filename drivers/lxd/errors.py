@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import re
 
-from iaas.drivers.interface import DriverError, NoCapacityError, NotFoundError, PermanentError, TransientError
+from iaas.drivers.interface import (
+    DriverError,
+    GuestUnavailableError,
+    NoCapacityError,
+    NotFoundError,
+    PermanentError,
+    TransientError,
+)
 
 # Paths of the host, and the command lines that LXD quotes them in, are nobody's business but the operator's.
 _PATH = re.compile(r"(?<![\w:])/[^\s\"':,;]+")
@@ -35,6 +42,8 @@ def driver_error(action: str, status_code: int, text: str) -> DriverError:
         return TransientError(message)
     if status_code == 404:
         return NotFoundError(message)
+    if "instance is not running" in lowered:
+        return GuestUnavailableError("the machine is not running")
     if any(mark in lowered for mark in _FINAL):
         return PermanentError(message)
     if status_code >= 500 or status_code == 409:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import websocket
 
-from iaas.drivers.interface import DriverError, ExecResult, GuestUnavailableError, NotFoundError
+from iaas.drivers.interface import ExecResult, GuestUnavailableError, NotFoundError
 from iaas.drivers.lxd.connection import LXDConnection, Operation, shut_down
 from iaas.drivers.lxd.errors import driver_error
 from iaas.kernel.units import KIB, MIB
@@ -135,13 +135,7 @@ def _exit_code(operation: Operation) -> int:
     code = operation.metadata.get("return")
     if code is not None and int(code) >= 0:
         return int(code)
-    raise _guest_error(operation)
-
-
-def _guest_error(operation: Operation) -> DriverError:
-    if "not running" in operation.error.lower():
-        return GuestUnavailableError("the machine stopped while the command ran")
-    return driver_error(ACTION, operation.status_code, operation.error or "no exit code")
+    raise driver_error(ACTION, operation.status_code, operation.error or "no exit code")
 
 
 def _kill(control: websocket.WebSocket) -> None:

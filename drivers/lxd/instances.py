@@ -81,6 +81,10 @@ class LXDInstances:
                 ours[name] = instance
         return ours
 
+    def was_asked_to_stop(self, name: str) -> bool:
+        """Return whether a graceful stop was begun that nobody has seen the end of."""
+        return name in self._stop_operations
+
     def is_stopping(self, name: str) -> bool:
         """Return whether the guest was asked to stop and LXD still waits for it."""
         operation_id = self._stop_operations.get(name)

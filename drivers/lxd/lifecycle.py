@@ -19,6 +19,7 @@ from iaas.drivers.interface.compute import LifecycleListener
 from iaas.drivers.lxd.connection import LXDConnection, shut_down
 
 RECONNECT_S = 1.0
+REBOOT_S = 1.0  # a guest that reboots is stopped for a moment, until LXD starts it again (0.2 s): no news
 SILENCE_S = 30.0  # then a ping shows whether LXD is still there
 AT_REST = frozenset({PowerState.STOPPED, PowerState.RUNNING, PowerState.SUSPENDED, PowerState.CRASHED})
 
@@ -62,6 +63,7 @@ class LifecycleWatcher:
         self._touched: dict[str, int] = {}  # the last such moment of a machine: a look begun before is no news
         self._thread: threading.Thread | None = None
         self._stream: websocket.WebSocket | None = None
+        self._second_looks: set[threading.Timer] = set()
         self._is_closed = threading.Event()
 
     def listen(self, listener: LifecycleListener) -> None:
@@ -107,11 +109,16 @@ class LifecycleWatcher:
         """Stop watching; no listener is called any more when this returns."""
         self._is_closed.set()
         with self._lock:
-            stream, thread = self._stream, self._thread
+            stream, threads = self._stream, list[threading.Thread](self._second_looks)
+            if self._thread is not None:
+                threads.append(self._thread)
+            for timer in self._second_looks:
+                timer.cancel()
         if stream is not None:
             shut_down(stream)
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=10)
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(timeout=10)
 
     def _touch(self, instance_name: str) -> None:
         self._moment += 1
@@ -120,7 +127,7 @@ class LifecycleWatcher:
     def _watch(self) -> None:
         while not self._is_closed.is_set():
             # LXD being away is normal (a restart); we are back as soon as it is.
-            with contextlib.suppress(DriverError, websocket.WebSocketException, OSError):
+            with contextlib.suppress(DriverError, websocket.WebSocketException, OSError, ValueError):
                 self._follow_events()
             self._is_closed.wait(RECONNECT_S)
 
@@ -159,7 +166,26 @@ class LifecycleWatcher:
                 return
             if self._known.get(instance_name) is power:
                 return
-        self._compare_one(instance_name)
+        if power is PowerState.STOPPED:
+            self._compare_later(instance_name)
+        else:
+            self._compare_one(instance_name)
+
+    def _compare_later(self, instance_name: str) -> None:
+        def look() -> None:
+            # LXD gone by then: all machines are compared when it is back.
+            with contextlib.suppress(DriverError):
+                self._compare_one(instance_name)
+            with self._lock:
+                self._second_looks.discard(timer)
+
+        timer = threading.Timer(REBOOT_S, look)
+        timer.daemon = True
+        with self._lock:
+            if self._is_closed.is_set():
+                return
+            self._second_looks.add(timer)
+            timer.start()
 
     def _compare_one(self, instance_name: str) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from iaas.drivers.interface import (
+    GuestUnavailableError,
     MachineKind,
     MachineSpec,
     NICSpec,
@@ -118,6 +119,7 @@ def test_sizes_are_read_with_their_units(text: str, size: int) -> None:
         (500, 'sftp: "open /etc: is a directory"', PermanentError),
         (400, 'Failed to start device "eth0": Parent device "vx" doesn\'t exist', PermanentError),
         (403, "not authorized", PermanentError),
+        (400, "Instance is not running", GuestUnavailableError),
     ],
 )
 def test_refusals_are_told_apart(status: int, text: str, kind: type[Exception]) -> None:

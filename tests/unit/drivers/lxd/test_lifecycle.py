@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import json
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -82,6 +83,7 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 10) -> None:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(lifecycle, "RECONNECT_S", 0.01)
+    monkeypatch.setattr(lifecycle, "REBOOT_S", 0.1)
     world = World()
     wait_for(lambda: bool(world.streams))
     world.tell("instance-exec")  # taken only after the first look at all machines
@@ -116,6 +118,26 @@ def test_a_guest_that_dies_while_it_is_being_started_is_told(world: World) -> No
         world.tell("instance-started")
         world.tell("instance-shutdown")  # and its power is STOPPED
     wait_for(lambda: world.heard == [(MACHINE_ID, PowerState.STOPPED)])
+
+
+def test_a_guest_that_reboots_is_no_news(world: World) -> None:
+    with world.watcher.changing(NAME, PowerState.RUNNING):
+        world.power[NAME] = PowerState.RUNNING
+    world.power[NAME] = PowerState.STOPPED
+    world.tell("instance-shutdown")
+    world.power[NAME] = PowerState.RUNNING
+    world.tell("instance-restarted")
+    wait_for(lambda: not any("Timer" in type(thread).__name__ for thread in threading.enumerate()))
+    assert world.heard == []
+
+
+def test_closing_ends_all_threads(world: World) -> None:
+    with world.watcher.changing(NAME, PowerState.RUNNING):
+        pass
+    world.tell("instance-shutdown")
+    world.watcher.close()
+    assert [thread.name for thread in threading.enumerate() if "lxd" in thread.name or "Timer" in thread.name] == []
+    assert world.heard == []
 
 
 def test_what_happened_while_lxd_was_away_is_told_once(world: World) -> None:
