@@ -17,11 +17,12 @@ from iaas.drivers.interface import PermanentError
 INITRD_MODULES = ("virtio_pci", "virtio_blk")
 # Loaded by the root file system's own scripts (guest/rc, guest/power).
 ROOT_MODULES = ("virtio_net", "virtio_console", "virtio_rng", "button", "evdev")
-# Loaded after the machine is ready: what programs in it may ask for (mounts, virtual links, firewalls).
-LATE_MODULES = (
-    "virtio_balloon", "loop", "isofs", "overlay", "fuse",
-    "veth", "bridge", "br_netfilter", "8021q", "vxlan", "tun",
-    "nf_tables", "nf_conntrack", "nft_chain_nat", "nft_ct", "nft_masq", "nft_compat",
+# Loaded after the machine is ready (guest/late): what no request of the kernel's own would bring.
+LATE_MODULES = ("virtio_balloon", "loop", "fuse", "tun")
+# There for the kernel to load when a program asks for them: mounts, virtual links, firewalls.
+ON_DEMAND_MODULES = (
+    "isofs", "overlay", "veth", "bridge", "br_netfilter", "8021q", "vxlan",
+    "nf_tables", "nf_conntrack", "nft_chain_nat", "nft_ct", "nft_masq", "nft_nat", "nft_compat", "nf_conntrack_netlink",
     "ip_tables", "iptable_filter", "iptable_nat", "ip6_tables", "ip6table_filter",
     "xt_conntrack", "xt_MASQUERADE", "xt_comment", "xt_mark", "xt_addrtype", "xt_multiport", "xt_nat",
 )  # fmt: skip
@@ -34,6 +35,7 @@ class Module:
     name: str
     content: bytes
     depends: tuple[str, ...]
+    aliases: tuple[str, ...]  # patterns under which the kernel asks for it: "fs-overlay", "rtnl-link-veth"
 
 
 def _normalize(name: str) -> str:
@@ -82,21 +84,29 @@ class Kernel:
         # Source: the .modinfo section, NUL-separated "key=value" (Linux, include/linux/moduleinfo.h).
         match = re.search(rb"\0depends=([^\0]*)\0", content)
         depends = match[1].decode().split(",") if match else []
-        return Module(name=name, content=content, depends=tuple(_normalize(part) for part in depends if part))
+        aliases = re.findall(rb"\0alias=([^\0]*)(?=\0)", content)
+        return Module(
+            name=name,
+            content=content,
+            depends=tuple(_normalize(part) for part in depends if part),
+            aliases=tuple(alias.decode() for alias in aliases),
+        )
 
 
 def install_modules(kernel: Kernel, root: Path) -> None:
-    """Put the modules that the root file system loads under ``root``, with the index that modprobe reads."""
+    """Put the modules that the root file system loads under ``root``, with the indexes that modprobe reads."""
     folder = root / "lib/modules" / kernel.release
     folder.mkdir(parents=True)
-    modules = kernel.load_order([*INITRD_MODULES, *ROOT_MODULES, *LATE_MODULES])
+    modules = kernel.load_order([*INITRD_MODULES, *ROOT_MODULES, *LATE_MODULES, *ON_DEMAND_MODULES])
     lines = []
+    aliases = []
     for module in modules:
         (folder / f"{module.name}.ko").write_bytes(module.content)
         below = [f"{other.name}.ko" for other in reversed(kernel.load_order([module.name])[:-1])]
         lines.append(" ".join([f"{module.name}.ko:", *below]))
+        aliases += [f"alias {alias} {module.name}" for alias in module.aliases]
+    (folder / "modules.alias").write_text("\n".join(aliases) + "\n")
     (folder / "modules.dep").write_text("\n".join(lines) + "\n")
-    (root / "etc/iaas/late-modules").write_text("\n".join(LATE_MODULES) + "\n")
 
 
 def make_initrd(kernel: Kernel, libraries: LibrarySource, busybox: Path) -> bytes:

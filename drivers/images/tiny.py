@@ -19,7 +19,7 @@ from iaas.drivers.images.rootfs import GUEST_DIR, LibrarySource, find_busybox, m
 from iaas.drivers.interface import ImageArtefact, MachineKind, PermanentError, TransientError
 
 # Raise it when the code that builds changes what it builds; files in guest/ count by themselves.
-RECIPE = "3"
+RECIPE = "4"
 # The static busybox: without a dynamic loader to run, each command starts three times as fast under emulation.
 PROGRAM_PACKAGES = ("busybox-static", "dropbear-bin", "qemu-guest-agent")
 KERNEL_PACKAGE = "linux-image-cloud-amd64"

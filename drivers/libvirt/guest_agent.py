@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,8 +23,10 @@ from iaas.kernel.units import KIB, MIB
 ANSWER_TIMEOUT_S = 10
 READY_TIMEOUT_S = 2
 OUTPUT_LIMIT_BYTES = 1 * MIB
-STDIN_LIMIT_BYTES = 2 * MIB  # what fits, in base64, into one message of libvirt's (4 MiB)
-CHUNK_BYTES = 512 * KIB
+STDIN_LIMIT_BYTES = 8 * MIB
+# The most put into one message to the agent: an emulated guest chokes on half a mebibyte, and is then
+# taken for dead.
+CHUNK_BYTES = 64 * KIB
 POLL_FIRST_S, POLL_MOST_S = 0.02, 0.25
 KILL_GRACE_S = 3.0
 
@@ -33,12 +36,14 @@ KILLED = 137
 READY_MARK = "/run/iaas-ready"  # made when the boot is through, in guests of our own images
 OWN_IMAGE_MARK = "/etc/iaas/announce"  # there in guests of our own images only
 
-# Runs "$@" with outputs of at most $1 bytes each. The agent keeps all output in memory and libvirt gives up a
+# Runs "$@" with outputs of at most $1 bytes each and, unless $2 is empty, the file $2 as its input, which
+# is removed. The agent keeps all output in memory and libvirt gives up a
 # channel that answers with more than some MiB, so the cut is made inside. Arguments are passed on as they
 # are; ``exec`` looks the command up as the kernel would (126, 127), never as a shell's own word.
 # Descriptors: 3 and 4 the agent's pipes, 5 the exit code, 6 the standard error on its way to the cut.
 RELAY = """
-limit=$1; shift
+limit=$1 input=$2; shift 2
+[ -z "$input" ] || { exec < "$input"; rm -f "$input"; }
 exec 3>&1 4>&2
 code=$({ { { (exec "$@" 2>&6 3>&- 4>&- 5>&- 6>&-); echo $? >&5; } \
 | { head -c "$limit" >&3; cat >/dev/null; }; } 6>&1 | { head -c "$limit" >&4; cat >/dev/null; }; } 5>&1)
@@ -98,8 +103,12 @@ class GuestAgent:
         if len(stdin) > STDIN_LIMIT_BYTES:
             raise PermanentError(f"the standard input is larger than {STDIN_LIMIT_BYTES // MIB} MiB")
         deadline = time.monotonic() + timeout_s
-        # A session of its own, so that all of it can be ended.
-        pid = self._spawn(["sh", "-c", RELAY, "exec", str(OUTPUT_LIMIT_BYTES + 1), *argv], stdin=stdin)
+        input_path = ""
+        if len(stdin) > CHUNK_BYTES:
+            input_path = f"/tmp/iaas-input-{secrets.token_hex(8)}"  # noqa: S108 - in the guest, a name nobody guesses
+            self._write(input_path, stdin)
+            stdin = b""
+        pid = self._spawn(["sh", "-c", RELAY, "exec", str(OUTPUT_LIMIT_BYTES + 1), input_path, *argv], stdin=stdin)
         status = self._wait(pid, deadline)
         if status is not None:
             return _result(status)
@@ -111,6 +120,7 @@ class GuestAgent:
         return ExecResult(exit_code=TIMED_OUT, stdout=late.stdout, stderr=late.stderr, truncated=late.truncated)
 
     def _spawn(self, argv: Sequence[str], *, stdin: bytes) -> int:
+        """Start a command in a session of its own, so that all of it can be ended; return its pid."""
         answer = self._call(
             "guest-exec",
             path="setsid",
@@ -135,21 +145,25 @@ class GuestAgent:
 
     def write_file(self, file: GuestFile) -> None:
         """Write a file, whole or not at all as far as readers in the guest can see, folders above it included."""
-        new = f"{file.path}.iaas-new"
+        new = f"{file.path}.{secrets.token_hex(4)}.new"
         folder = file.path.rpartition("/")[0] or "/"
-        self._run_or_raise(["mkdir", "-p", "--", folder])
-        handle = self._call("guest-file-open", path=new, mode="w")
+        # Made before it is written, since the agent would make it readable for all.
+        self._run_or_raise('mkdir -p -- "$1" && umask 077 && : > "$2"', folder, new)
+        self._write(new, file.content)
+        self._run_or_raise('chmod -- "$1" "$2" && mv -fT -- "$2" "$3"', f"{file.mode:o}", new, file.path)
+
+    def _write(self, path: str, content: bytes) -> None:
+        handle = self._call("guest-file-open", path=path, mode="w")
         try:
-            for start in range(0, len(file.content), CHUNK_BYTES):
-                chunk = base64.b64encode(file.content[start : start + CHUNK_BYTES]).decode()
+            for start in range(0, len(content), CHUNK_BYTES):
+                chunk = base64.b64encode(content[start : start + CHUNK_BYTES]).decode()
                 self._call("guest-file-write", handle=handle, buf_b64=chunk)
         finally:
             self._call("guest-file-close", handle=handle)
-        self._run_or_raise(["chmod", f"{file.mode:o}", new])
-        self._run_or_raise(["mv", "-f", "--", new, file.path])
 
-    def _run_or_raise(self, argv: Sequence[str]) -> None:
-        result = self.execute(argv, timeout_s=ANSWER_TIMEOUT_S, stdin=b"")
+    def _run_or_raise(self, script: str, *arguments: str) -> None:
+        """Run a script of ours in the guest; what came from outside is in its arguments only."""
+        result = self.execute(["sh", "-c", script, "push", *arguments], timeout_s=ANSWER_TIMEOUT_S, stdin=b"")
         if result.exit_code != 0:
             raise PermanentError(f"the guest refused the file: {result.stderr.decode(errors='replace').strip()}")
 
