@@ -15,11 +15,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from iaas.kernel.clock import Clock
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -92,7 +95,7 @@ class Store:
         future: Future[T] = Future()
         self._queue.append((work, future))
         with self._writer:
-            if not future.done():
+            while not future.done():  # more than one group may stand before ours
                 self._write_group()
         return future.result()
 
@@ -112,7 +115,8 @@ class Store:
                         if savepoint is not None:
                             savepoint.commit()
                     except BaseException as error:
-                        if savepoint is None:
+                        # On a full disk and the like SQLite rolls everything back by itself: then all have failed.
+                        if savepoint is None or not _in_transaction(connection):
                             raise
                         savepoint.rollback()
                         failed.append((future, error))
@@ -136,9 +140,18 @@ class Store:
             self._read_engine.dispose()
 
 
+def _in_transaction(connection: Connection) -> bool:
+    driver_connection: Any = connection.connection.driver_connection
+    return bool(driver_connection.in_transaction)
+
+
 def _run_all(actions: list[Callable[[], None]]) -> None:
     for action in actions:
-        action()
+        try:
+            action()
+        except Exception:
+            # The write is committed, so nobody may be told that it failed; the others still wait for their answer.
+            log.exception("on_commit_failed")
 
 
 def _sqlite_engine(url: str, *, immediate: bool) -> Engine:
