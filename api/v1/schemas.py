@@ -12,7 +12,7 @@ from iaas.kernel.labels import parse_selector
 from iaas.resources.common import Page
 
 NAME = validate.Regexp(
-    r"^(?=.{1,128}$)[^\s\x00-\x1f\x7f/]([^\x00-\x1f\x7f/]*[^\s\x00-\x1f\x7f/])?$",
+    r"^(?=.{1,128}\Z)[^\s\x00-\x1f\x7f/]([^\x00-\x1f\x7f/]*[^\s\x00-\x1f\x7f/])?\Z",
     error="Must be 1 to 128 characters without control characters or /, no space at either end.",
 )
 

@@ -13,7 +13,7 @@ import threading
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 SUFFIX_LENGTH = 8
-ID_PATTERN = re.compile(r"^[a-z]{1,8}-[a-z0-9]{8}$")
+ID_PATTERN = re.compile(r"[a-z]{1,8}-[a-z0-9]{8}\Z")  # $ would let a newline at the end through
 
 INSTANCE = "i"
 IMAGE = "img"

@@ -15,6 +15,7 @@ from iaas.kernel.errors import FieldError, InvalidInput
 KEY = re.compile(r"^(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
 VALUE = re.compile(r"^[A-Za-z0-9_.:/@+-]{0,255}$")
 MAX_LABELS = 64
+MAX_TERMS = 64  # each becomes a subquery, and databases bound the depth of a condition
 
 _IN = re.compile(r"^(?P<key>\S+)\s+(?P<op>in|notin)\s+\((?P<values>[^()]*)\)$")
 
@@ -34,7 +35,13 @@ def parse_selector(text: str) -> list[LabelTerm]:
     Raises:
         InvalidInput: names ``label_selector`` and the part that is wrong.
     """
-    return [_term(part.strip()) for part in _split(text)] if text.strip() else []
+    if not text.strip():
+        return []
+    parts = _split(text)
+    if len(parts) > MAX_TERMS:
+        message = f"at most {MAX_TERMS} requirements"
+        raise InvalidInput(f"label_selector: {message}", errors=[FieldError("label_selector", "too_many", message)])
+    return [_term(part.strip()) for part in parts]
 
 
 def _split(text: str) -> list[str]:
@@ -42,7 +49,7 @@ def _split(text: str) -> list[str]:
 
 
 def _term(part: str) -> LabelTerm:
-    if match := _IN.match(part):
+    if match := _IN.fullmatch(part):
         values = tuple(value.strip() for value in match["values"].split(","))
         term = LabelTerm(match["key"], values, match["op"] == "notin")
     elif "!=" in part:
@@ -55,7 +62,7 @@ def _term(part: str) -> LabelTerm:
         term = LabelTerm(part[1:].strip(), (), True)
     else:
         term = LabelTerm(part)
-    if not KEY.match(term.key) or not all(VALUE.match(value) for value in term.values):
+    if not KEY.fullmatch(term.key) or not all(VALUE.fullmatch(value) for value in term.values):
         raise InvalidInput(
             f"label_selector: {part!r} is not a requirement",
             errors=[FieldError("label_selector", "invalid", f"{part!r} is not a requirement such as a=b, !c")],
@@ -70,12 +77,12 @@ def check_labels(labels: dict[str, str]) -> None:
             f"labels: at most {MAX_LABELS}", errors=[FieldError("labels", "too_many", f"at most {MAX_LABELS} labels")]
         )
     for key, value in labels.items():
-        if not KEY.match(key):
+        if not KEY.fullmatch(key):
             message = "must be [prefix/]name, the name 1 to 63 of letters, digits, _ . -"
             raise InvalidInput(
                 f"labels.{key[:80]}: {message}", errors=[FieldError(f"labels.{key}", "invalid_key", message)]
             )
-        if not VALUE.match(value):
+        if not VALUE.fullmatch(value):
             message = "must be at most 255 of letters, digits, _ . : / @ + -"
             raise InvalidInput(
                 f"labels.{key}: {message}", errors=[FieldError(f"labels.{key}", "invalid_value", message)]

@@ -17,7 +17,7 @@ def hostname_from(name: str, fallback: str) -> str:
 
 def check_hostname(hostname: str, field: str = "hostname") -> str:
     """Return ``hostname`` if it is one label of a DNS name, lower case."""
-    if not _HOSTNAME.match(hostname):
+    if not _HOSTNAME.fullmatch(hostname):
         message = "must be 1 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
         raise InvalidInput(f"{field}: {message}", errors=[FieldError(field, "invalid", message)])
     return hostname
