@@ -14,7 +14,6 @@ from tests.unit.drivers.lxd.fake_lxd import FakeLXD, running_fake
 @pytest.fixture
 def fake_lxd() -> Iterator[FakeLXD]:
     """A fake LXD daemon that knows the image ``img-tiny0000``."""
-    pytest.importorskip("pylxd", reason="the extra `real` is not installed")
     with tempfile.TemporaryDirectory(prefix="fake-lxd-") as folder:
         for fake in running_fake(Path(folder)):
             fake.aliases["iaas-unit-img-tiny0000"] = "f" * 64

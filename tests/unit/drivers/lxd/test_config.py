@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("pylxd", reason="the extra `real` is not installed")
+
 from iaas.drivers.interface import (
     GuestUnavailableError,
     MachineKind,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("pylxd", reason="the extra `real` is not installed")
+
 from iaas.drivers.interface import BackendDownError, PermanentError, PowerState
 from iaas.drivers.lxd.connection import pylxd_endpoint
 from iaas.drivers.lxd.driver import LXDComputeDriver

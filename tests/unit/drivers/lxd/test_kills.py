@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("pylxd", reason="the extra `real` is not installed")
+
 from iaas.drivers.interface import DriverError, MachineKind, MachineSpec, NICSpec, PowerState
 from iaas.drivers.lxd import config
 from iaas.drivers.lxd import driver as driver_module
