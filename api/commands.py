@@ -6,6 +6,7 @@ They join through entry points, so that ``iaas.cli`` itself imports nothing of t
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -45,6 +46,9 @@ def register_serve(app: typer.Typer) -> None:
             str | None, typer.Option(help="Use this LXD or Incus in place of a private one (real).")
         ] = None,
         lxd_pool: Annotated[str, typer.Option(help="Storage pool of that LXD.")] = "default",
+        tag: Annotated[
+            str | None, typer.Option(help="Four of a-z and 0-9 that all real objects carry; chosen when absent (real).")
+        ] = None,
         remove_on_exit: Annotated[
             bool, typer.Option("--remove-on-exit", help="Remove machines, networks and the state folder at the end.")
         ] = False,
@@ -59,6 +63,8 @@ def register_serve(app: typer.Typer) -> None:
         _one_of("--backend", backend, ("sim", "real"))
         _one_of("--virt-type", virt_type, ("auto", "qemu", "kvm"))
         _one_of("--log-level", log_level, ("debug", "info", "warning", "error"))
+        if tag is not None and not re.fullmatch(r"[a-z0-9]{4}", tag):
+            raise CommandError(f"--tag must be four of a-z and 0-9, not {tag}")
         names = tuple(name.strip() for name in zones.split(",") if name.strip())
         if not names or len(set(names)) != len(names):
             raise CommandError("--zones must be different names separated by commas")
@@ -79,6 +85,7 @@ def register_serve(app: typer.Typer) -> None:
                     libvirt_uri=libvirt_uri,
                     lxd_endpoint=lxd_endpoint,
                     lxd_pool=lxd_pool,
+                    tag=tag,
                     remove_on_exit=remove_on_exit,
                     log_level=log_level,
                     log_json=log_json,

@@ -51,6 +51,7 @@ class ServeOptions:
     libvirt_uri: str | None = None
     lxd_endpoint: str | None = None
     lxd_pool: str = "default"
+    tag: str | None = None
     remove_on_exit: bool = False
     log_level: str = "warning"
     log_json: bool = False
@@ -125,7 +126,7 @@ def _open_cloud(
         from iaas.api.metadata.server import MetadataServers, PublishedNetworks
         from iaas.drivers.real import RealOptions, build_real_backend, remove_real_backend
 
-        tag = deployment_tag(store, ids)
+        tag = deployment_tag(store, ids, options.tag)
         real = RealOptions(
             tag=tag,
             state_dir=state.path,
