@@ -10,14 +10,25 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import json
 import socket
 import threading
+from http import HTTPStatus
 
 import structlog
 
+from iaas.api.v1.errors import STATUS, problem_document
 from iaas.cloud import Cloud
-from iaas.drivers.interface import NetworkCapability
-from iaas.kernel.errors import CloudError, InvalidState, NotFound, NotSupported, PermissionDenied, Unauthenticated
+from iaas.drivers.interface import BackendDownError, GuestUnavailableError, NetworkCapability, TransientError
+from iaas.kernel.errors import (
+    CloudError,
+    GuestUnavailable,
+    InvalidState,
+    MalformedRequest,
+    NotSupported,
+    RateLimited,
+    Unauthenticated,
+)
 from iaas.resources.common import Role
 from iaas.resources.instances import InstanceStatus
 from iaas.services.access import require
@@ -28,14 +39,6 @@ HEADER_LIMIT_BYTES = 16_384
 HEADER_TIMEOUT_S = 10.0
 DIAL_TIMEOUT_S = 10.0
 _CHUNK_BYTES = 65_536
-
-_STATUS: dict[type[CloudError], str] = {
-    Unauthenticated: "407 Proxy Authentication Required",
-    PermissionDenied: "403 Forbidden",
-    NotFound: "404 Not Found",
-    InvalidState: "409 Conflict",
-    NotSupported: "409 Conflict",
-}
 
 log = structlog.get_logger(__name__)
 
@@ -86,20 +89,16 @@ class GuestProxy:
         self._open += 1
         try:
             if self._open > MAX_CONNECTIONS:
-                await _refuse(writer, "503 Service Unavailable", "too many tunnels are open")
+                await _refuse(writer, RateLimited("too many tunnels are open"))
                 return
             try:
                 head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEADER_TIMEOUT_S)
                 guest = await asyncio.get_running_loop().run_in_executor(None, self._dial, head)
             except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
-                await _refuse(writer, "400 Bad Request", "send a CONNECT request")
+                await _refuse(writer, MalformedRequest("send a CONNECT request"))
                 return
             except CloudError as error:
-                status = next((text for kind, text in _STATUS.items() if isinstance(error, kind)), "502 Bad Gateway")
-                await _refuse(writer, status, error.message)
-                return
-            except ValueError as error:
-                await _refuse(writer, "400 Bad Request", str(error))
+                await _refuse(writer, error)
                 return
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await writer.drain()
@@ -117,16 +116,15 @@ class GuestProxy:
         """Return a connection to the guest that the request names.
 
         Raises:
-            ValueError: it is no CONNECT request.
-            CloudError: not allowed, no such instance, nobody answers there.
+            CloudError: it is no CONNECT request, not allowed, no such instance, nobody answers there.
         """
         lines = head.decode("latin-1").split("\r\n")
         words = lines[0].split(" ")
         if len(words) != 3 or words[0] != "CONNECT":
-            raise ValueError("this proxy knows CONNECT only (curl needs -p)")
+            raise MalformedRequest("this proxy knows CONNECT only (curl needs -p)")
         name, _, port_text = words[1].rpartition(":")
         if not name or not port_text.isascii() or not port_text.isdigit() or not 1 <= int(port_text[:6]) <= 65535:
-            raise ValueError("the target must be <instance id or name>:<port>")
+            raise MalformedRequest("the target must be <instance id or name>:<port>")
         headers = {key.strip().lower(): value.strip() for key, _, value in (line.partition(":") for line in lines[1:])}
         principal = self._cloud.identity.authenticate(_token(headers.get("proxy-authorization", "")))
         require(principal, Role.MEMBER)
@@ -138,7 +136,12 @@ class GuestProxy:
         if instance.status != InstanceStatus.RUNNING or nic is None or nic.address is None:
             raise InvalidState(f"instance {instance.id} is {instance.status}, not running")
         with translated():
-            return networks.dial(nic.network_id, nic.address, int(port_text), timeout_s=DIAL_TIMEOUT_S)
+            try:
+                return networks.dial(nic.network_id, nic.address, int(port_text), timeout_s=DIAL_TIMEOUT_S)
+            except BackendDownError:
+                raise
+            except TransientError as error:  # refused or timed out: the network is there, the guest is not
+                raise GuestUnavailableError(str(error)) from error
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -149,11 +152,14 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.write_eof()
 
 
-async def _refuse(writer: asyncio.StreamWriter, status: str, message: str) -> None:
-    body = (message + "\n").encode()
-    extra = 'Proxy-Authenticate: Basic realm="iaas"\r\n' if status.startswith("407") else ""
+async def _refuse(writer: asyncio.StreamWriter, error: CloudError) -> None:
+    """Answer with a problem document, as the API does; what is 401 there is 407 at a proxy, a silent guest 502."""
+    status = STATUS[type(error)]
+    status = 502 if isinstance(error, GuestUnavailable) else 407 if status == 401 else status
+    body = json.dumps(problem_document(error, status, None)).encode()
+    extra = 'Proxy-Authenticate: Basic realm="iaas"\r\n' if status == 407 else ""
     writer.write(
-        f"HTTP/1.1 {status}\r\n{extra}Content-Type: text/plain; charset=utf-8\r\n"
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{extra}Content-Type: application/problem+json\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
         + body
     )

@@ -57,7 +57,18 @@ def register(app: Flask) -> None:
 def problem(error: CloudError, status: int | None = None) -> Response:
     """Return the answer for an error."""
     status = status or STATUS[type(error)]
-    document = {
+    document = problem_document(error, status, g.get("request_id"))
+    response = Response(json.dumps(document), status=status, mimetype="application/problem+json")
+    if status in (429, 503):
+        response.headers["Retry-After"] = str(error.retry_after_s or RETRY_AFTER_S)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="iaas"'
+    return response
+
+
+def problem_document(error: CloudError, status: int, request_id: str | None) -> dict[str, Any]:
+    """Return the problem document of an error (RFC 9457)."""
+    return {
         "type": f"urn:iaas:error:{error.code}",
         "title": error.code.replace("_", " "),
         "status": status,
@@ -67,14 +78,8 @@ def problem(error: CloudError, status: int | None = None) -> Response:
         "resource": {"type": error.resource.type, "id": error.resource.id} if error.resource else None,
         "blockers": [{"type": part.type, "id": part.id} for part in error.blockers],
         "retryable": error.retryable,
-        "request_id": g.get("request_id"),
+        "request_id": request_id,
     }
-    response = Response(json.dumps(document), status=status, mimetype="application/problem+json")
-    if status in (429, 503):
-        response.headers["Retry-After"] = str(error.retry_after_s or RETRY_AFTER_S)
-    if status == 401:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="iaas"'
-    return response
 
 
 def _on_cloud_error(error: CloudError) -> Response:
