@@ -1,0 +1,101 @@
+"""Write anew what is generated in docs/: ``openapi.json`` and ``transitions.md``.
+
+scripts/generate_docs.py            write
+scripts/generate_docs.py --check    only say which is out of date; status 1 if any is
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from iaas.api.app import create_app
+from iaas.cloud import Cloud
+from iaas.config import CloudConfig
+from iaas.db.store import Store
+from iaas.drivers.sim.backend import build_sim_backend
+from iaas.kernel.clock import CloudClock
+from iaas.kernel.ids import IdSource
+from iaas.transitions import MOVES, Move
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def openapi() -> str:
+    """Return the document that a server sends at /v1/openapi.json."""
+    clock = CloudClock()
+    config = CloudConfig(state_dir=None, database_url="sqlite://")
+    cloud = Cloud(
+        config=config,
+        backend=build_sim_backend(":memory:", clock, zones=config.zones),
+        store=Store(config.database_url, clock),
+        clock=clock,
+        ids=IdSource(),
+    )
+    try:
+        answer = create_app(cloud).test_client().get("/v1/openapi.json")
+        return json.dumps(answer.get_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    finally:
+        cloud.close()
+
+
+def transitions() -> str:
+    """Return the page that shows ``iaas.transitions``."""
+    lines = [
+        "# Moves",
+        "",
+        "Generated from `iaas/transitions.py` by `make docs`. A resource rests in a `status`; an action moves it through",
+        "a `transition` into another. At most one transition at a time: another action meanwhile is refused (409",
+        "`in_transition`), and one from a status that is not listed here as well (409 `invalid_state`). An action that",
+        "fails leaves what `status` and `failure` say.",
+    ]
+    for resource, moves in MOVES.items():
+        lines += [
+            "",
+            f"## {resource}",
+            "",
+            *_table(moves),
+            "",
+            "```mermaid",
+            "stateDiagram-v2",
+            *_diagram(moves),
+            "```",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(moves: Mapping[str, Move]) -> Iterator[str]:
+    yield "| action | allowed in | transition | ends in |"
+    yield "|---|---|---|---|"
+    for action, move in moves.items():
+        sources = ", ".join(f"`{each}`" for each in sorted(move.sources)) or "(new)"
+        target = f"`{move.target}`" if move.target else "the same"
+        yield f"| `{action}` | {sources} | `{move.transition}` | {target} |"
+
+
+def _diagram(moves: Mapping[str, Move]) -> Iterator[str]:
+    for action, move in moves.items():
+        for source in sorted(move.sources) or ["[*]"]:
+            yield f"    {source} --> {move.target or source}: {action}"
+
+
+def main() -> int:
+    only_check = sys.argv[1:] == ["--check"]
+    status = 0
+    for name, text in (("openapi.json", openapi()), ("transitions.md", transitions())):
+        path = DOCS / name
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        if only_check:
+            print(f"docs/{name} is out of date: run 'make docs'", file=sys.stderr)
+            status = 1
+        else:
+            path.write_text(text, encoding="utf-8")
+            print(f"docs/{name} written")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
