@@ -425,8 +425,7 @@ class Executor:
         try:
             found = outcome_of()
         except DriverError as error:
-            run.attempts += 1
-            if run.attempts < UNDO_TRIES:
+            if run.attempts + 1 < UNDO_TRIES:
                 self.submit(run.job.id, self._backoff(run))
                 return
             # What could not be undone is named, and the rest goes on: the doctor finds the leak by its tag.

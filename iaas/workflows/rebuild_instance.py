@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from iaas.db.store import Tx
 from iaas.drivers.interface import MachineKind
+from iaas.kernel.errors import Failure
 from iaas.workflows import machine_steps as steps
 from iaas.workflows.framework import Context, Done, NotYet, Outcome, RowStep, Step, Workflow
-from iaas.workflows.rows import find_status, mark_running, rest_as_found
+from iaas.workflows.rows import find_status, mark_running, rest_after_boot
 
 
 def ensure_image(ctx: Context) -> Outcome:
@@ -27,13 +31,26 @@ def replace_disk(ctx: Context) -> Outcome:
     return Done()
 
 
-def _mark(tx: object, ctx: Context) -> None:
+def _mark(tx: Tx, ctx: Context) -> None:
     mark_running(
         "instance.rebuilt",
         image_id=ctx.input["image_id"],
         image=ctx.input["image"],
         disk_generation=ctx.input["disk_generation"],
     )(tx, ctx)
+
+
+def rest_with_found_disk(tx: Tx, ctx: Context, failure: Failure) -> None:
+    """The disk is the old one or the new one; the row tells which.
+
+    When nobody could look, the number of the new one counts as used: the next rebuild must not take it for its own.
+    """
+    wanted = ctx.input["disk_generation"]
+    found = ctx.memo.get("found_generation", wanted)
+    changes: dict[str, Any] = {"disk_generation": found}
+    if ctx.memo.get("found_generation") == wanted:
+        changes |= {"image_id": ctx.input["image_id"], "image": ctx.input["image"]}
+    rest_after_boot(tx, ctx, failure, **changes)
 
 
 WORKFLOW = Workflow(
@@ -47,6 +64,6 @@ WORKFLOW = Workflow(
         Step("await_running", do=steps.await_running),
         RowStep("mark_rebuilt", do=_mark),
     ),
-    on_failed=rest_as_found,
+    on_failed=rest_with_found_disk,
     look=find_status,
 )

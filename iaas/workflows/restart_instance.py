@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from iaas.workflows import machine_steps as steps
 from iaas.workflows.framework import RowStep, Step, Workflow
-from iaas.workflows.rows import find_status, mark_running, rest_as_found
+from iaas.workflows.rows import find_status, mark_running, rest_after_boot
 
 WORKFLOW = Workflow(
     action="instance.restart",
@@ -14,6 +14,6 @@ WORKFLOW = Workflow(
         Step("await_running", do=steps.await_running),
         RowStep("mark_running", do=mark_running("instance.restarted")),
     ),
-    on_failed=rest_as_found,
+    on_failed=rest_after_boot,
     look=find_status,
 )

@@ -67,15 +67,24 @@ def find_status(ctx: Context) -> Mapping[str, Any]:
     if state is None:
         return {"found_status": InstanceStatus.FAILED.value}
     running = state.power in (PowerState.RUNNING, PowerState.STARTING)
-    return {"found_status": (InstanceStatus.RUNNING if running else InstanceStatus.STOPPED).value}
+    status = InstanceStatus.RUNNING if running else InstanceStatus.STOPPED
+    return {"found_status": status.value, "found_generation": state.generation}
 
 
-def rest_as_found(tx: Tx, ctx: Context, failure: Failure) -> None:
+def rest_as_found(tx: Tx, ctx: Context, failure: Failure, **changes: Any) -> None:
     """After a failed action: rest in what :func:`find_status` saw on the host, and tell why."""
     status = InstanceStatus(ctx.memo.get("found_status", ctx.instance.status))
-    changes: dict[str, Any] = {}
     if status is InstanceStatus.FAILED:
-        changes = {"failure_code": failure.code, "failure_message": failure.message[:1024]}
+        changes |= {"failure_code": failure.code, "failure_message": failure.message[:1024]}
+    if status is not InstanceStatus.RUNNING:
+        changes["guest_ready_at"] = None
     instances.change(tx, ctx.instance.id, status=status, transition=None, **changes)
     action = ctx.job.action.rpartition(".")[2]
     emit(tx, ctx, f"instance.{action}_failed", {"code": failure.code, "message": failure.message})
+
+
+def rest_after_boot(tx: Tx, ctx: Context, failure: Failure, **changes: Any) -> None:
+    """As :func:`rest_as_found`; a machine that runs may have booted anew, so its guest is watched again."""
+    rest_as_found(tx, ctx, failure, guest_ready_at=None, **changes)
+    if ctx.memo.get("found_status") == InstanceStatus.RUNNING:
+        ctx.add_job(tx, action="instance.watch_guest", instance=ctx.instance, request_id=ctx.job.request_id)
