@@ -1,0 +1,196 @@
+"""Every step of every workflow fails, is repeated, or is the last thing its process does. Nothing may leak."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from iaas.cloud import Cloud
+from iaas.drivers.interface import BackendDownError, PermanentError, TransientError
+from iaas.drivers.sim.faults import When
+from iaas.kernel.clock import CloudClock
+from iaas.resources.instances import Instance
+from iaas.workflows import WORKFLOWS
+from iaas.workflows.deadlines import STEP_DEADLINES_S
+from tests.chaos.hooks import Killed, Killer, Striker, effects, install, twice, undos
+from tests.chaos.plays import CALLS, PLAYS, assert_done, assert_failed, play_job
+from tests.factories import (
+    START,
+    assert_consistent,
+    claims,
+    instance_row,
+    make_cloud,
+    open_cloud,
+    operator,
+    settle,
+    used_capacity,
+    world,
+)
+
+EVERY_CALL = [(action, step, call) for (action, step), calls in CALLS.items() for call in calls]
+WHENS: tuple[When, ...] = ("before", "after")
+
+
+def test_plays_and_calls_cover_every_workflow() -> None:
+    assert PLAYS.keys() == WORKFLOWS.keys()
+    assert CALLS.keys() == set(effects())
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["inline", "pool"])
+@pytest.mark.parametrize("when", WHENS)
+@pytest.mark.parametrize(("action", "step", "call"), EVERY_CALL)
+def test_a_step_that_fails_for_good(
+    monkeypatch: pytest.MonkeyPatch, action: str, step: str, call: str, when: When, blocking: bool
+) -> None:
+    striker = Striker(action, step, call, when, PermanentError("it broke"))
+    install(monkeypatch, striker)
+    with open_cloud(blocking=blocking) as cloud:
+        play = PLAYS[action]
+        instance, job = play.begin(cloud, play.prepare(cloud))
+        settle(cloud)
+        assert striker.struck == [(action, step)]
+        assert world(cloud).faults.waiting() == 0
+        assert_failed(cloud, action, instance, job)
+        assert_consistent(cloud)
+        remove(cloud, instance)
+
+
+@pytest.mark.parametrize("when", WHENS)
+@pytest.mark.parametrize(("action", "step", "call"), EVERY_CALL)
+def test_a_step_that_fails_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, action: str, step: str, call: str, when: When
+) -> None:
+    striker = Striker(action, step, call, when, TransientError("not now"), count=3)
+    install(monkeypatch, striker)
+    with open_cloud() as cloud:
+        play = PLAYS[action]
+        instance, job = play.begin(cloud, play.prepare(cloud))
+        settle(cloud)
+        # A lost answer strikes less often where the next attempt finds the work done and makes no such call again.
+        assert set(striker.struck) == {(action, step)}
+        assert len(striker.struck) == 3 or (when == "after" and step == "ask_guest")
+        world(cloud).faults.clear()
+        assert_done(cloud, action, instance, job)
+        assert_consistent(cloud)
+
+
+@pytest.mark.parametrize(("action", "step", "call"), EVERY_CALL)
+def test_a_step_that_fails_until_its_deadline(
+    monkeypatch: pytest.MonkeyPatch, action: str, step: str, call: str
+) -> None:
+    striker = Striker(action, step, call, "before", BackendDownError("nobody answers"), count=100_000)
+    install(monkeypatch, striker)
+    with open_cloud() as cloud:
+        play = PLAYS[action]
+        instance, job = play.begin(cloud, play.prepare(cloud))
+        began_at = cloud.clock.now()
+        settle(cloud)
+        limit_s = STEP_DEADLINES_S[(action, step)]
+        assert cloud.clock.now() - began_at >= timedelta(seconds=limit_s)
+        failed = play_job(cloud, action, job)
+        assert failed.error is not None
+        assert failed.error.code == "backend_unavailable"
+        assert f"{limit_s:g} s" in failed.error.message
+        world(cloud).faults.clear()
+        row = instance_row(cloud, instance.id)
+        assert row.transition is None
+        remove(cloud, instance)
+
+
+@pytest.mark.parametrize("action", sorted(WORKFLOWS))
+def test_everything_that_may_run_twice_does(monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+    install(monkeypatch, twice)
+    with open_cloud() as cloud:
+        play = PLAYS[action]
+        instance, job = play.begin(cloud, play.prepare(cloud))
+        settle(cloud)
+        assert_done(cloud, action, instance, job)
+        assert_consistent(cloud)
+
+
+LAST_CALL = {action: [(step, call) for each, step, call in EVERY_CALL if each == action][-1] for action in WORKFLOWS}
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["inline", "pool"])
+@pytest.mark.parametrize("when", WHENS)
+@pytest.mark.parametrize(("action", "step"), undos())
+def test_a_process_killed_while_it_undoes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, action: str, step: str, when: str, blocking: bool
+) -> None:
+    striker = Striker(action, LAST_CALL[action][0], LAST_CALL[action][1], "after", PermanentError("it broke"))
+    killer = Killer(action, f"undo {step}", when, within=striker)
+    install(monkeypatch, killer)
+    clock = CloudClock(start=START, scale=0)
+    first = make_cloud(tmp_path, clock=clock, blocking=blocking)
+    play = PLAYS[action]
+    instance, job = play.begin(first, play.prepare(first))
+    with pytest.raises(Killed):
+        settle(first)
+    first.close()
+    with open_cloud(tmp_path, clock=clock, blocking=blocking, seed=2) as second:
+        assert second.executor.recover() == 1
+        settle(second)
+        assert_failed(second, action, instance, job)
+        failed = play_job(second, action, job)
+        assert failed.error is not None
+        assert "it broke" in failed.error.message
+        assert_consistent(second)
+        remove(second, instance)
+
+
+@pytest.mark.parametrize(("action", "step"), undos())
+def test_an_undo_that_fails_for_a_while(monkeypatch: pytest.MonkeyPatch, action: str, step: str) -> None:
+    last = Striker(action, *LAST_CALL[action], "after", PermanentError("it broke"))
+    undo_calls = {
+        "undo ensure_network": "remove_port",
+        "undo ensure_machine": "remove_machine",
+        "undo start_machine": "stop_machine",
+        "undo resize_machine": "resize_machine",
+    }
+    undo = f"undo {step}"
+    stubborn = Striker(action, undo, undo_calls[undo], "before", TransientError("not now"), count=5)
+    install(monkeypatch, lambda *call: (stubborn if call[1] == undo else last)(*call))
+    with open_cloud() as cloud:
+        play = PLAYS[action]
+        instance, job = play.begin(cloud, play.prepare(cloud))
+        settle(cloud)
+        assert stubborn.struck == [(action, undo)] * 5
+        assert world(cloud).faults.waiting() == 0
+        assert_failed(cloud, action, instance, job)
+        assert_consistent(cloud)
+
+
+def remove(cloud: Cloud, instance: Instance) -> None:
+    """Whatever a failure left can be deleted, and then there is nothing."""
+    cloud.instances.delete(operator(cloud), instance.id)
+    settle(cloud)
+    assert instance_row(cloud, instance.id).status == "deleted"
+    assert_consistent(cloud)
+    assert all(driver.inventory() == [] for driver in cloud.backend.compute.values())
+    assert used_capacity(cloud) == (0, 0, 0)
+    assert not claims(cloud)
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["inline", "pool"])
+@pytest.mark.parametrize("when", WHENS)
+@pytest.mark.parametrize(("action", "step"), [(a, s.name) for a, w in WORKFLOWS.items() for s in w.steps])
+def test_a_process_killed_at_a_step_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, action: str, step: str, when: str, blocking: bool
+) -> None:
+    killer = Killer(action, step, when)
+    install(monkeypatch, killer)
+    clock = CloudClock(start=START, scale=0)
+    first = make_cloud(tmp_path, clock=clock, blocking=blocking)
+    play = PLAYS[action]
+    instance, job = play.begin(first, play.prepare(first))
+    with pytest.raises(Killed):
+        settle(first)
+    assert killer.done
+    first.close()
+    with open_cloud(tmp_path, clock=clock, blocking=blocking, seed=2) as second:
+        assert second.executor.recover() >= 1
+        settle(second)
+        assert_done(second, action, instance, job)
+        assert_consistent(second)
