@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import libvirt
 
@@ -29,13 +28,12 @@ from iaas.drivers.interface.compute import LifecycleListener
 from iaas.drivers.libvirt import console
 from iaas.drivers.libvirt.connection import Connection
 from iaas.drivers.libvirt.disks import Base, DiskStore
+from iaas.drivers.libvirt.domain import Domain
 from iaas.drivers.libvirt.domain_config import (
     DomainConfig,
-    DomainFacts,
     Identity,
     InterfaceConfig,
     VirtType,
-    read_facts,
     with_root_disk,
     with_shape,
 )
@@ -44,28 +42,6 @@ from iaas.drivers.libvirt.guest_agent import GuestAgent
 from iaas.drivers.libvirt.probe import VirtTypeChoice, VirtTypeProbe
 from iaas.drivers.linux import names
 from iaas.kernel import ids
-
-logger = logging.getLogger(__name__)
-
-# Source: libvirt, enum virDomainState.
-POWER: dict[int, PowerState] = {
-    libvirt.VIR_DOMAIN_NOSTATE: PowerState.STARTING,
-    libvirt.VIR_DOMAIN_RUNNING: PowerState.RUNNING,
-    libvirt.VIR_DOMAIN_BLOCKED: PowerState.RUNNING,
-    libvirt.VIR_DOMAIN_PAUSED: PowerState.SUSPENDED,
-    libvirt.VIR_DOMAIN_SHUTDOWN: PowerState.STOPPING,
-    libvirt.VIR_DOMAIN_SHUTOFF: PowerState.STOPPED,
-    libvirt.VIR_DOMAIN_CRASHED: PowerState.CRASHED,
-    libvirt.VIR_DOMAIN_PMSUSPENDED: PowerState.SUSPENDED,
-}
-# QEMU is made with its processors halted and let run a moment later; libvirt shows that as a pause.
-STARTING_REASONS = frozenset({libvirt.VIR_DOMAIN_PAUSED_STARTING_UP, libvirt.VIR_DOMAIN_PAUSED_UNKNOWN})
-UNDEFINE_FLAGS = (
-    libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
-    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
-)
 
 
 class LibvirtComputeDriver:
@@ -103,10 +79,11 @@ class LibvirtComputeDriver:
         self._disks = DiskStore(state_dir)
         self._probe = VirtTypeProbe(state_dir)
         self._listeners: list[LifecycleListener] = []
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        # A lock lives as long as somebody holds or awaits it.
+        self._locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._locks_guard = threading.Lock()
         # (domain name, libvirt's number of this run): guests that were ready once in it.
-        self._ready: set[tuple[str, int]] = set()
+        self._ready: set[tuple[str, int | None]] = set()
         self._stopping_by_us: set[str] = set()
         self._connection = Connection(uri, self._lifecycle_event)
 
@@ -118,51 +95,26 @@ class LibvirtComputeDriver:
     def _lock(self, machine_id: str) -> threading.Lock:
         """Return the machine's own lock: two calls about one machine wait, calls about others do not."""
         with self._locks_guard:
-            return self._locks[machine_id]
+            return self._locks.setdefault(machine_id, threading.Lock())
 
-    def _find(self, machine_id: str) -> libvirt.virDomain | None:
+    def _find(self, machine_id: str) -> Domain | None:
         connection = self._connection.get()
         try:
             with translated("look the machine up"):
-                return connection.lookupByName(self._name(machine_id))
+                return Domain(connection.lookupByName(self._name(machine_id)))
         except NotFoundError:
             return None
 
-    def _need(self, machine_id: str) -> libvirt.virDomain:
+    def _need(self, machine_id: str) -> Domain:
         domain = self._find(machine_id)
         if domain is None:
             raise NotFoundError(f"there is no machine {machine_id}")
         return domain
 
-    def _power(self, domain: libvirt.virDomain) -> PowerState:
-        state, reason = domain.state()
-        if state == libvirt.VIR_DOMAIN_PAUSED and reason in STARTING_REASONS:
-            return PowerState.STARTING
-        return POWER.get(state, PowerState.CRASHED)
-
-    def _facts(self, domain: libvirt.virDomain) -> DomainFacts | None:
-        return read_facts(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-
-    def _state(self, domain: libvirt.virDomain) -> MachineState | None:
-        """Return the machine's state; None when the domain is not of our making after all."""
-        with translated("inspect the machine"):
-            facts = self._facts(domain)
-            if facts is None:
-                return None
-            return MachineState(
-                machine_id=facts.identity.machine_id,
-                kind=MachineKind.VM,
-                power=self._power(domain),
-                vcpus=facts.vcpus,
-                memory_mib=facts.memory_mib,
-                generation=facts.identity.generation,
-            )
-
-    def _need_state(self, domain: libvirt.virDomain, machine_id: str) -> MachineState:
-        state = self._state(domain)
-        if state is None:
-            raise PermanentError(f"the name of machine {machine_id} is taken by a domain that is not ours")
-        return state
+    def _define(self, xml: str) -> Domain:
+        connection = self._connection.get()
+        with translated("define the machine"):
+            return Domain(connection.defineXML(xml))
 
     def check_available(self) -> None:
         with translated("reach libvirt"):
@@ -170,27 +122,21 @@ class LibvirtComputeDriver:
 
     def inspect_machine(self, machine_id: str) -> MachineState | None:
         domain = self._find(machine_id)
-        if domain is None:
-            return None
-        try:
-            return self._state(domain)
-        except NotFoundError:  # removed between the two looks
-            return None
+        return self._state_or_gone(domain) if domain is not None else None
 
     def inventory(self) -> list[MachineState]:
         connection = self._connection.get()
         with translated("list machines"):
-            domains = connection.listAllDomains()
-            ours = [domain for domain in domains if names.machine_suffix(self._tag, domain.name()) is not None]
-        found = []
-        for domain in ours:
-            try:
-                state = self._state(domain)
-            except NotFoundError:  # removed since it was listed
-                continue
-            if state is not None:
-                found.append(state)
-        return found
+            domains = [Domain(handle) for handle in connection.listAllDomains()]
+        ours = [domain for domain in domains if names.machine_suffix(self._tag, domain.name) is not None]
+        return [state for domain in ours if (state := self._state_or_gone(domain)) is not None]
+
+    def _state_or_gone(self, domain: Domain) -> MachineState | None:
+        """Return the state; None for a domain that is not ours or was removed since it was found."""
+        try:
+            return domain.state()
+        except NotFoundError:
+            return None
 
     # --- making and changing ---
 
@@ -203,7 +149,7 @@ class LibvirtComputeDriver:
             domain = self._find(spec.machine_id)
             if domain is None:
                 return self._make(spec)
-            state = self._need_state(domain, spec.machine_id)
+            state = domain.need_state()
             if state.generation >= spec.generation:
                 return state
             return self._rebuild(domain, state, spec)
@@ -233,36 +179,31 @@ class LibvirtComputeDriver:
                     for nic in sorted(spec.nics, key=lambda nic: nic.device_index)
                 ),
             )
-            connection = self._connection.get()
-            with translated("define the machine"):
-                domain = connection.defineXML(config.to_xml())
+            domain = self._define(config.to_xml())
             undo.pop_all()
-        return self._need_state(domain, spec.machine_id)
+        return domain.need_state()
 
     def _make_root_disk(self, spec: MachineSpec) -> Base:
         return self._disks.make_root_disk(
             self._name(spec.machine_id), spec.generation, image_id=spec.image_id, size_gib=spec.root_disk_gib
         )
 
-    def _rebuild(self, domain: libvirt.virDomain, state: MachineState, spec: MachineSpec) -> MachineState:
+    def _rebuild(self, domain: Domain, state: MachineState, spec: MachineSpec) -> MachineState:
         if state.power is not PowerState.STOPPED:
             raise PermanentError("the machine must be stopped to be rebuilt")
-        name = self._name(spec.machine_id)
         with ExitStack() as undo:
-            undo.callback(self._disks.keep_generation, name, state.generation)
+            undo.callback(self._disks.keep_generation, domain.name, state.generation)
             base = self._make_root_disk(spec)
-            identity = Identity(machine_id=spec.machine_id, generation=spec.generation)
-            with translated("give the machine its new disk"):
-                xml = with_root_disk(
-                    domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE),
-                    root_disk=self._disks.root_disk(name, spec.generation),
-                    boot=base.boot,
-                    identity=identity,
-                )
-                domain = self._connection.get().defineXML(xml)  # the one step that decides: old disk or new
+            xml = with_root_disk(
+                domain.xml(),
+                root_disk=self._disks.root_disk(domain.name, spec.generation),
+                boot=base.boot,
+                identity=Identity(machine_id=spec.machine_id, generation=spec.generation),
+            )
+            domain = self._define(xml)  # the one step that decides: old disk or new
             undo.pop_all()
-        self._disks.keep_generation(name, spec.generation)
-        return self._need_state(domain, spec.machine_id)
+        self._disks.keep_generation(domain.name, spec.generation)
+        return domain.need_state()
 
     def _decide_virt_type(self) -> VirtType:
         if self._virt_type is VirtTypeChoice.AUTO:
@@ -272,86 +213,57 @@ class LibvirtComputeDriver:
     def resize_machine(self, machine_id: str, *, vcpus: int, memory_mib: int) -> MachineState:
         with self._lock(machine_id):
             domain = self._need(machine_id)
-            state = self._need_state(domain, machine_id)
+            state = domain.need_state()
             if state.power is not PowerState.STOPPED:
                 raise PermanentError("the machine must be stopped to be resized")
             if (state.vcpus, state.memory_mib) == (vcpus, memory_mib):
                 return state
-            with translated("resize the machine"):
-                xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-                domain = self._connection.get().defineXML(with_shape(xml, vcpus=vcpus, memory_mib=memory_mib))
-            return self._need_state(domain, machine_id)
+            return self._define(with_shape(domain.xml(), vcpus=vcpus, memory_mib=memory_mib)).need_state()
 
     # --- power ---
 
     def start_machine(self, machine_id: str) -> MachineState:
         with self._lock(machine_id):
             domain = self._need(machine_id)
-            console.shorten(self._disks.console_log(self._name(machine_id)))
-            with translated("start the machine"):
-                if self._power(domain) in {PowerState.STOPPED, PowerState.CRASHED}:
-                    domain.create()
-                elif self._power(domain) is PowerState.SUSPENDED:
-                    domain.resume()
-            return self._need_state(domain, machine_id)
+            console.shorten(self._disks.console_log(domain.name))
+            # An event lost with a connection must not hide the end of this run.
+            self._stopping_by_us.discard(domain.name)
+            domain.start()
+            return domain.need_state()
 
     def stop_machine(self, machine_id: str, *, force: bool) -> MachineState:
-        # No lock for the polite form: it is repeated while it has no effect, and never takes long.
         domain = self._need(machine_id)
-        state = self._need_state(domain, machine_id)
+        state = domain.need_state()
         if state.power is PowerState.STOPPED:
             return state
         if force:
             with self._lock(machine_id):
                 self._cut_power(domain)
-            return self._need_state(domain, machine_id)
-        try:
-            with translated("ask the machine to stop"):
-                domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
-        finally:
-            state = self._need_state(domain, machine_id)
-        if state.power is PowerState.RUNNING:
-            return MachineState(
-                machine_id=machine_id,
-                kind=MachineKind.VM,
-                power=PowerState.STOPPING,
-                vcpus=state.vcpus,
-                memory_mib=state.memory_mib,
-                generation=state.generation,
-            )
-        return state
+                return domain.need_state()
+        # No lock for the polite form: it is repeated while it has no effect, and never takes long.
+        domain.press_power_button()
+        power = domain.power()
+        # libvirt does not know that the guest was asked; whoever asks must see that something is under way.
+        return domain.need_state(PowerState.STOPPING if power is PowerState.RUNNING else power)
 
-    def _cut_power(self, domain: libvirt.virDomain) -> None:
-        """Destroy the domain unless it does not run (any more)."""
-        with translated("cut the machine's power"):
-            name = domain.name()
-            self._stopping_by_us.add(name)
-            try:
-                domain.destroy()
-            except libvirt.libvirtError as exc:
-                self._stopping_by_us.discard(name)
-                if exc.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
-                    raise
+    def _cut_power(self, domain: Domain) -> None:
+        # Before it is done: the event may come from its own thread while the call is still under way.
+        self._stopping_by_us.add(domain.name)
+        ran = False
+        try:
+            ran = domain.cut_power()
+        finally:
+            if not ran:
+                self._stopping_by_us.discard(domain.name)
 
     def remove_machine(self, machine_id: str) -> None:
         with self._lock(machine_id):
             domain = self._find(machine_id)
             if domain is not None and self._state_or_gone(domain) is not None:
-                self._cut_power(domain)
-                try:
-                    with translated("remove the machine"):
-                        domain.undefineFlags(UNDEFINE_FLAGS)
-                except NotFoundError:
-                    logger.info("machine %s was removed by somebody else", machine_id)
+                with suppress(NotFoundError):  # removed by somebody else meanwhile
+                    self._cut_power(domain)
+                    domain.undefine()
             self._disks.remove_machine(self._name(machine_id))
-        with self._locks_guard:
-            self._locks.pop(machine_id, None)
-
-    def _state_or_gone(self, domain: libvirt.virDomain) -> MachineState | None:
-        try:
-            return self._state(domain)
-        except NotFoundError:
-            return None
 
     # --- the guest ---
 
@@ -359,14 +271,16 @@ class LibvirtComputeDriver:
         domain = self._find(machine_id)
         if domain is None:
             return False
-        with translated("look at the machine"):
-            run = (self._name(machine_id), domain.ID())  # -1 when it does not run
-            if run[1] == -1 or self._power(domain) is not PowerState.RUNNING:
+        try:
+            run = (domain.name, domain.run_number())
+            if domain.power() is not PowerState.RUNNING:
                 return False
+        except NotFoundError:
+            return False
         if run not in self._ready:
-            if not GuestAgent(domain).is_ready():
+            if not GuestAgent(domain.handle).is_ready():
                 return False
-            self._ready = {other for other in self._ready if other[0] != run[0]} | {run}
+            self._ready = {other for other in self._ready if other[0] != domain.name} | {run}
         return True
 
     def read_console(self, machine_id: str, *, tail_bytes: int) -> bytes:
@@ -388,10 +302,9 @@ class LibvirtComputeDriver:
 
     def _agent(self, machine_id: str) -> GuestAgent:
         domain = self._need(machine_id)
-        with translated("look at the machine"):
-            if self._power(domain) is not PowerState.RUNNING:
-                raise GuestUnavailableError("the machine does not run")
-        return GuestAgent(domain)
+        if domain.power() is not PowerState.RUNNING:
+            raise GuestUnavailableError("the machine does not run")
+        return GuestAgent(domain.handle)
 
     # --- events ---
 
