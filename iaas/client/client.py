@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
-
-import httpx
+from typing import TYPE_CHECKING, Any, Self
 
 from iaas.client.capabilities import Capabilities, Health
 from iaas.client.catalog import Flavors, Host, Image, KeyPairs, Zones
@@ -19,6 +17,9 @@ from iaas.client.instances import Instances
 from iaas.client.jobs import Jobs
 from iaas.client.resource import decode
 from iaas.client.transport import Param, Transport
+
+if TYPE_CHECKING:
+    import httpx
 
 
 class Client:

@@ -10,16 +10,18 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-import httpx
 
 from iaas import __version__
 from iaas.client.credentials import Credentials
 from iaas.client.errors import APIError, ConfigurationError, ConnectionFailed, InvalidInput, UnexpectedAnswer, api_error
 from iaas.kernel.clock import rfc3339
 from iaas.kernel.ids import REQUEST, IdSource
+
+if TYPE_CHECKING:
+    # Imported when a client is made: the server's own commands share the CLI, need no client, and start in a second.
+    import httpx
 
 Param = str | int | float | bool | datetime | None
 
@@ -52,6 +54,8 @@ class Transport:
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        import httpx
+
         self.credentials = credentials
         self.timeout_s = timeout_s
         self.sleep = sleep
@@ -91,6 +95,8 @@ class Transport:
             ConnectionFailed: it could not be reached, or broke off.
             UnexpectedAnswer: it answered with something that is not JSON.
         """
+        import httpx
+
         request = self._build(method, path, params, body, headers, self.timeout_s if timeout_s is None else timeout_s)
         give_up_at = self.monotonic() + self.timeout_s
         backoff_s = _FIRST_BACKOFF_S
@@ -143,6 +149,8 @@ class Transport:
         headers: Mapping[str, str] | None,
         timeout_s: float,
     ) -> httpx.Request:
+        import httpx
+
         all_headers = {"X-Request-Id": self._request_ids.new(REQUEST), **(headers or {})}
         try:
             content = None
