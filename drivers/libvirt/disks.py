@@ -57,7 +57,8 @@ class DiskStore:
     def __init__(self, state_dir: Path) -> None:
         self._images, self._bases, self._machines = (state_dir / name for name in ("images", "bases", "vm"))
         for folder in (state_dir, self._images, self._bases, self._machines):
-            folder.mkdir(mode=SEARCHABLE, parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(SEARCHABLE)  # whatever the umask was
         # Held for moments only: never while an image is copied or a disk is made.
         self._lock = threading.Lock()
         self._sweep_imports()
@@ -159,7 +160,8 @@ class DiskStore:
         folder, disk = self.machine_dir(name), self.root_disk(name, generation)
         with self._lock:
             base = self._base(self._digest_of(image_id))
-            folder.mkdir(mode=SEARCHABLE, exist_ok=True)
+            folder.mkdir(exist_ok=True)
+            folder.chmod(SEARCHABLE)
             # From here on the base cannot go, whatever becomes of the image.
             (folder / f"base-{generation}").write_text(base.digest)
         if base.size_bytes > size_gib * GIB:

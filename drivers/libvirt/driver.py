@@ -150,9 +150,13 @@ class LibvirtComputeDriver:
             if domain is None:
                 return self._make(spec)
             state = domain.need_state()
-            if state.generation >= spec.generation:
-                return state
-            return self._rebuild(domain, state, spec)
+            if state.generation < spec.generation:
+                return self._rebuild(domain, state, spec)
+            disk = self._disks.root_disk(domain.name, state.generation)
+            if state.power is PowerState.STOPPED and not disk.exists():
+                # libvirt obeyed and its answer was lost, so we had taken the disk back: begin again.
+                return self._make(spec)
+            return state
 
     def _make(self, spec: MachineSpec) -> MachineState:
         name = self._name(spec.machine_id)
