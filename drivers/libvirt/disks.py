@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +54,10 @@ def _qemu_img(*arguments: str) -> str:
 
 
 class DiskStore:
-    """The files of one deployment's VMs under ``state_dir``, which QEMU's user must be able to search."""
+    """The files of one deployment's VMs under ``state_dir``, which QEMU's user must be able to search.
+
+    One object at a time works on a folder: the server of a deployment holds its lock.
+    """
 
     def __init__(self, state_dir: Path) -> None:
         self._images, self._bases, self._machines = (state_dir / name for name in ("images", "bases", "vm"))
@@ -61,7 +66,7 @@ class DiskStore:
             folder.chmod(SEARCHABLE)  # whatever the umask was
         # Held for moments only: never while an image is copied or a disk is made.
         self._lock = threading.Lock()
-        self._sweep_imports()
+        self._sweep()
 
     # --- images ---
 
@@ -95,9 +100,9 @@ class DiskStore:
         (new / "base.json").write_text(json.dumps(record) + "\n")
         new.chmod(SEARCHABLE)
 
-    def _sweep_imports(self) -> None:
-        """Remove what a killed process left of its copying."""
-        for folder in self._bases.glob(".import-*"):
+    def _sweep(self) -> None:
+        """Remove what a killed process left of its copying and removing."""
+        for folder in (*self._bases.glob(".import-*"), *self._machines.glob(".gone-*")):
             shutil.rmtree(folder, ignore_errors=True)
 
     def remove_image(self, image_id: str) -> None:
@@ -131,7 +136,7 @@ class DiskStore:
 
     def _collect_garbage(self) -> None:
         named = {str(json.loads(path.read_text())["base"]) for path in self._images.glob("*.json")}
-        named |= {path.read_text().strip() for path in self._machines.glob("*/base*")}
+        named |= {path.read_text().strip() for path in self._machines.glob("[!.]*/base*")}
         for folder in self._bases.glob("[!.]*"):
             if folder.name not in named:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -188,6 +193,10 @@ class DiskStore:
 
     def remove_machine(self, name: str) -> None:
         """Remove all files of the machine. Already absent is success."""
-        shutil.rmtree(self.machine_dir(name), ignore_errors=True)
+        # Out of the way first, in one step: nobody looks into a folder that is half gone.
+        gone = self._machines / f".gone-{name}-{secrets.token_hex(4)}"
         with self._lock:
+            with suppress(FileNotFoundError):
+                self.machine_dir(name).rename(gone)
             self._collect_garbage()
+        shutil.rmtree(gone, ignore_errors=True)
