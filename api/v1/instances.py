@@ -194,7 +194,7 @@ class InstanceBatch(MethodView):
     def post(self, body: dict[str, Any]) -> dict[str, Any]:
         """Create many instances, all or none."""
         wishes = [_wish(part, f"instances.{index}.") for index, part in enumerate(body["instances"])]
-        accepted = cloud().instances.create(principal(), wishes)
+        accepted = cloud().instances.create(principal(), wishes, is_batch=True)
         return {"instances": [instance for instance, _ in accepted], "jobs": [job for _, job in accepted]}
 
 

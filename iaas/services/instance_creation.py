@@ -68,17 +68,18 @@ class InstanceCreation:
         self._policy = policy
         self._add_job = add_job
 
-    def create(self, principal: Principal, wishes: Sequence[NewInstance]) -> list[tuple[Instance, Job]]:
+    def create(
+        self, principal: Principal, wishes: Sequence[NewInstance], *, is_batch: bool
+    ) -> list[tuple[Instance, Job]]:
         """Accept all wishes, or none; in a batch the fields in errors begin with ``instances.<index>.``.
 
         Raises:
             InvalidInput, AlreadyExists, OutOfCapacity, PermissionDenied: nothing was written.
             Unavailable: the backend for one of the kinds is down.
         """
-        batch = len(wishes) > 1
         with self._store.read() as connection:
             plans = [
-                self._plan(connection, principal, wish, f"instances.{index}." if batch else "")
+                self._plan(connection, principal, wish, f"instances.{index}." if is_batch else "")
                 for index, wish in enumerate(wishes)
             ]
         for kind in sorted({MachineKind(plan.wish.kind) for plan in plans}):

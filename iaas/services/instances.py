@@ -65,10 +65,12 @@ class InstanceService:
 
     # -- changing -----------------------------------------------------------------------------------------
 
-    def create(self, principal: Principal, wishes: Sequence[NewInstance]) -> list[tuple[Instance, Job]]:
+    def create(
+        self, principal: Principal, wishes: Sequence[NewInstance], *, is_batch: bool = False
+    ) -> list[tuple[Instance, Job]]:
         """Accept instances, all or none; see :class:`InstanceCreation`."""
         require(principal, Role.MEMBER)
-        return self._creation.create(principal, wishes)
+        return self._creation.create(principal, wishes, is_batch=is_batch)
 
     def update(
         self,
