@@ -8,23 +8,8 @@ from collections.abc import Callable
 import typer
 
 from iaas import __version__
-from iaas.cli.commands import activity, catalog, identity, instance_access, instances, key_pairs
 from iaas.cli.plugins import Plugins
 from iaas.cli.session import CredentialsOption, EndpointOption, OutputOption, Session, TokenOption
-
-_NOUNS: tuple[tuple[str, str, tuple[Callable[[typer.Typer], None], ...]], ...] = (
-    ("instance", "Machines: VMs and container machines.", (instances.add, instance_access.add)),
-    ("image", "What instances boot.", (catalog.add_image,)),
-    ("flavor", "Named shapes.", (catalog.add_flavor,)),
-    ("key-pair", "SSH keys that guests let in.", (key_pairs.add,)),
-    ("zone", "Parts of the cloud that fail on their own.", (catalog.add_zone,)),
-    ("host", "Machines that run instances (admin).", (catalog.add_host,)),
-    ("project", "Owners of resources (admin).", (identity.add_project,)),
-    ("api-token", "Credentials of this API.", (identity.add_api_token,)),
-    ("access-key", "Credentials of signed dialects.", (identity.add_access_key,)),
-    ("job", "Asynchronous actions and their outcome.", (activity.add_job,)),
-    ("event", "What happened, in order.", (activity.add_event,)),
-)
 
 
 def _show_version(is_asked: bool) -> None:
@@ -33,8 +18,11 @@ def _show_version(is_asked: bool) -> None:
         raise typer.Exit
 
 
-def build_app(plugins: Plugins | None = None) -> typer.Typer:
-    """Return the whole application; commands of ``plugins`` join it when they are asked for."""
+def build_app(plugins: Plugins | None = None, *, with_nouns: bool = True) -> typer.Typer:
+    """Return the whole application; commands of ``plugins`` join it when they are asked for.
+
+    Without its nouns it has only those of ``plugins``: what ``iaas serve`` needs, which has to start in a second.
+    """
     plugins = plugins or Plugins()
     app = typer.Typer(
         name="iaas",
@@ -58,11 +46,36 @@ def build_app(plugins: Plugins | None = None) -> typer.Typer:
         session: Session = ctx.obj or Session()
         ctx.obj = session.with_options(endpoint=endpoint, token=token, credentials=credentials, output=output)
 
-    for name, help_text, adders in _NOUNS:
+    if with_nouns:
+        _add_nouns(app, plugins)
+    plugins.attach(app)
+    return app
+
+
+def _add_nouns(app: typer.Typer, plugins: Plugins) -> None:
+    from iaas.cli.commands import activity
+
+    for name, help_text, adders in _nouns():
         noun = typer.Typer(no_args_is_help=True, cls=plugins.group_class(name))
         for add in adders:
             add(noun)
         app.add_typer(noun, name=name, help=help_text)
     activity.add_meta(app)
-    plugins.attach(app)
-    return app
+
+
+def _nouns() -> tuple[tuple[str, str, tuple[Callable[[typer.Typer], None], ...]], ...]:
+    from iaas.cli.commands import activity, catalog, identity, instance_access, instances, key_pairs
+
+    return (
+        ("instance", "Machines: VMs and container machines.", (instances.add, instance_access.add)),
+        ("image", "What instances boot.", (catalog.add_image,)),
+        ("flavor", "Named shapes.", (catalog.add_flavor,)),
+        ("key-pair", "SSH keys that guests let in.", (key_pairs.add,)),
+        ("zone", "Parts of the cloud that fail on their own.", (catalog.add_zone,)),
+        ("host", "Machines that run instances (admin).", (catalog.add_host,)),
+        ("project", "Owners of resources (admin).", (identity.add_project,)),
+        ("api-token", "Credentials of this API.", (identity.add_api_token,)),
+        ("access-key", "Credentials of signed dialects.", (identity.add_access_key,)),
+        ("job", "Asynchronous actions and their outcome.", (activity.add_job,)),
+        ("event", "What happened, in order.", (activity.add_event,)),
+    )

@@ -26,7 +26,9 @@ def main(argv: Sequence[str] | None = None, *, session: Session | None = None, p
         if isinstance(stream, io.TextIOWrapper):  # what this terminal cannot show is no reason to fail
             stream.reconfigure(errors="backslashreplace")
     try:
-        root = typer.main.get_command(build_app(plugins))
+        words = sys.argv[1:] if argv is None else argv
+        # A server starts without making the hundred commands of its clients.
+        root = typer.main.get_command(build_app(plugins, with_nouns=list(words[:1]) != ["serve"]))
         status = root.main(args=argv, prog_name="iaas", standalone_mode=False, obj=session)
         sys.stdout.flush()
     except KeyboardInterrupt:
