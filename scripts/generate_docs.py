@@ -46,10 +46,10 @@ def transitions() -> str:
     lines = [
         "# Moves",
         "",
-        "Generated from `iaas/transitions.py` by `make docs`. A resource rests in a `status`; an action moves it through",
-        "a `transition` into another. At most one transition at a time: another action meanwhile is refused (409",
-        "`in_transition`), and one from a status that is not listed here as well (409 `invalid_state`). An action that",
-        "fails leaves what `status` and `failure` say.",
+        "Generated from `iaas/transitions.py` by `make docs`. A resource rests in a `status`; an action moves it",
+        "through a `transition` into another. At most one transition at a time: another action meanwhile is refused",
+        "(409 `in_transition`), and so is one from a status that is not listed here (409 `invalid_state`). An action",
+        "that fails leaves what `status` and `failure` say.",
     ]
     for resource, moves in MOVES.items():
         lines += [
