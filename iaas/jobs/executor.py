@@ -23,6 +23,7 @@ import structlog
 from iaas.db.repositories import jobs
 from iaas.db.store import Store, Tx
 from iaas.drivers.interface import Backend, DriverError, NoCapacityError, TransientError
+from iaas.jobs.periodic import PeriodicTasks
 from iaas.jobs.signals import JobSignals
 from iaas.kernel.clock import CloudClock
 from iaas.kernel.errors import Failure
@@ -96,6 +97,7 @@ class Executor:
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self.periodic = PeriodicTasks(clock, self._wake)
         clock.on_change(self._wake)
 
     # -- life ---------------------------------------------------------------------------------------------
@@ -120,6 +122,7 @@ class Executor:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self.periodic.stop()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
@@ -163,8 +166,9 @@ class Executor:
                 if self._results:
                     continue
                 timeout_s: float | None = None
-                if self._agenda:
-                    timeout_s = self._clock.wall_seconds_until(self._agenda[0][0])
+                dues = [due for due in (self._agenda[0][0] if self._agenda else None, self.periodic.next_due()) if due]
+                if dues:
+                    timeout_s = self._clock.wall_seconds_until(min(dues))
                     if timeout_s == 0:
                         continue
                 self._condition.wait(timeout_s)
@@ -173,6 +177,8 @@ class Executor:
         """Do everything that is due now; return how many jobs were taken up."""
         taken = 0
         while True:
+            if not self._stopping:
+                self.periodic.run_due()
             with self._condition:
                 if self._stopping:
                     return taken
