@@ -90,6 +90,7 @@ def main() -> int:
             finally:
                 _ignore_signals()
                 _remove_leftovers(settings, run_file)
+                _forget(settings)
     except Ended:
         return 0 if is_serving else 130
     except (CannotRunError, IaasError) as error:
@@ -148,10 +149,6 @@ def _run_file(settings: Settings) -> Iterator[Path]:
             path.unlink()
             raise CannotRunError(f"{settings.state} is there already and was not made by scripts/run")
         yield path
-        path.unlink(missing_ok=True)
-        if settings.state == settings.default_state:
-            with contextlib.suppress(OSError):  # other things are in it
-                path.parent.rmdir()
     finally:
         os.close(handle)
 
@@ -177,10 +174,24 @@ def _remove_leftovers(settings: Settings, run_file: Path) -> None:
     shutil.rmtree(settings.state, ignore_errors=True)
 
 
+def _forget(settings: Settings) -> None:
+    """Remove the run file. It stays where something could not be removed: the next run then knows whose that is."""
+    settings.run_file.unlink(missing_ok=True)
+    if settings.state == settings.default_state:
+        with contextlib.suppress(OSError):  # other things are in it
+            settings.run_file.parent.rmdir()
+
+
 def _is_our_server(pid: int, settings: Settings) -> bool:
     """Whether the process is a server on our folder: the number may belong to another program by now."""
-    done = subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True)
-    return " serve " in done.stdout and f"--state {settings.state}" in done.stdout
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        if sys.platform == "linux":
+            return False
+        done = subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True)
+        arguments = f"{done.stdout.strip()} "
+    return " serve " in arguments and f"--state {settings.state} " in arguments
 
 
 def _start(settings: Settings, run_file: Path) -> subprocess.Popen[str]:
