@@ -7,10 +7,10 @@ import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, Row, Select, and_, exists, or_, select
+from sqlalchemy import Connection, FromClause, Integer, Row, Select, and_, exists, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from iaas.db.models import LabelRow
@@ -51,7 +51,7 @@ def list_rows(
     for term in listing.labels:
         query = query.where(_label_condition(key, term))
     if page.cursor is not None:
-        value, last_id = _decode_cursor(page)
+        value, last_id = _decode_cursor(page, column)
         after = (column < value, key < last_id) if page.descending else (column > value, key > last_id)
         query = query.where(or_(after[0], and_(column == value, after[1])))
     order = (column.desc(), key.desc()) if page.descending else (column.asc(), key.asc())
@@ -76,7 +76,7 @@ def _encode_cursor(page: Page, value: Any, last_id: object) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _decode_cursor(page: Page) -> tuple[Any, Any]:
+def _decode_cursor(page: Page, column: ColumnElement[Any]) -> tuple[Any, str]:
     assert page.cursor is not None  # noqa: S101 - the caller has looked; for the type checker
     try:
         text = base64.urlsafe_b64decode(page.cursor + "=" * (-len(page.cursor) % 4)).decode()
@@ -87,13 +87,23 @@ def _decode_cursor(page: Page) -> tuple[Any, Any]:
             value = datetime.fromisoformat(value)
             if value.tzinfo is None:
                 raise ValueError("no zone")
-        elif not isinstance(value, str | int):
-            raise TypeError("neither text nor number")
-        if not isinstance(last_id, str | int):
-            raise TypeError("no id")
-    except (ValueError, TypeError, binascii.Error, RecursionError) as error:
+            value = value.astimezone(UTC)
+        elif isinstance(column.type, Integer):
+            if type(value) is not int or abs(value) >= 2**63:
+                raise TypeError("no number that a database holds")
+        else:
+            _check_text(value)
+        _check_text(last_id)
+    except (ValueError, TypeError, OverflowError, binascii.Error, RecursionError) as error:
         raise _invalid("cursor", "is not a cursor that a list of this collection gave") from error
     return value, last_id
+
+
+def _check_text(value: Any) -> None:
+    """Return when a database can hold the text: no NUL, no half of a surrogate pair."""
+    if not isinstance(value, str) or "\x00" in value:
+        raise TypeError("no text")
+    value.encode()
 
 
 def _invalid(field: str, message: str) -> InvalidInput:
