@@ -146,6 +146,8 @@ class InstanceService:
         if_generation: int | None = None,
     ) -> tuple[Instance, Job]:
         """Give a stopped instance another shape; the root disk stays as it is."""
+        require(principal, Role.MEMBER)
+        self.get(principal, id_or_name)  # who may not know of it learns nothing from the wish either
         with self._store.read() as connection:
             shape = shape_of(connection, flavor=flavor, vcpus=vcpus, memory_mib=memory_mib, root_disk_gib=None)
         job_input = {"flavor": shape.flavor, "vcpus": shape.vcpus, "memory_mib": shape.memory_mib}
@@ -164,6 +166,7 @@ class InstanceService:
         self, principal: Principal, id_or_name: str, *, image: str | None = None, if_generation: int | None = None
     ) -> tuple[Instance, Job]:
         """Give the instance a fresh root disk from an image (the present one when None)."""
+        require(principal, Role.MEMBER)
         instance = self.get(principal, id_or_name)
         with self._store.read() as connection:
             found = catalog.get_image(connection, image or instance.image_id)

@@ -51,7 +51,8 @@ def find_by_name(connection: Connection, name: str, *, project_id: str) -> Insta
     query = select(*_COLUMNS).where(
         _instances.c.project_id == project_id, _instances.c.name == name, _instances.c.deleted_at.is_(None)
     )
-    row = connection.execute(query).first()
+    # One that failed to come is on no host and has lost its name: it is found by it only while nobody else has it.
+    row = connection.execute(query.order_by(_instances.c.host_id.is_(None), _instances.c.created_at.desc())).first()
     return _with_nics(connection, [row])[0] if row else None
 
 
