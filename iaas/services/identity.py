@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from iaas.db.repositories import identity, shared
 from iaas.db.repositories.query import Listing
@@ -141,9 +141,11 @@ class IdentityService:
         require(principal, role)
         project_id = self._target_project(principal, project)
         if expires_at is not None and expires_at <= self._clock.now():
-            raise InvalidInput(
-                "expires_at: lies in the past", errors=[FieldError("expires_at", "invalid", "lies in the past")]
-            )
+            raise _invalid_expiry("lies in the past")
+        try:
+            expires_at = expires_at and expires_at.astimezone(UTC)
+        except OverflowError as error:  # the last hours of the year 9999, west of Greenwich
+            raise _invalid_expiry("lies beyond the last year") from error
         check_labels(labels or {})
         token, token_id = new_token(), self._ids.new(id_prefixes.API_TOKEN)
         self._store.write(
@@ -328,3 +330,7 @@ def _claim_name(tx: Tx, project_id: str, name: str) -> None:
         raise AlreadyExists(
             f"there is a project named {name} already", errors=[FieldError("name", "taken", "is taken")]
         )
+
+
+def _invalid_expiry(message: str) -> InvalidInput:
+    return InvalidInput(f"expires_at: {message}", errors=[FieldError("expires_at", "invalid", message)])
