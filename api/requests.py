@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
@@ -17,6 +18,7 @@ from iaas.resources.common import Principal
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 32
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,7 +63,8 @@ def refuse_unknown_query() -> None:
     view: Any = current_app.view_functions[request.endpoint]
     view_class = getattr(view, "view_class", None)
     if view_class is not None:
-        view = getattr(view_class, request.method.lower(), view)
+        method = "get" if request.method == "HEAD" else request.method.lower()
+        view = getattr(view_class, method, view)
     if getattr(view, "takes_query", False) or not request.path.startswith("/v1/"):
         return
     errors = [FieldError(name, "unknown", "is not a parameter of this call") for name in request.args]
@@ -116,7 +119,7 @@ def _check_text(value: Any, path: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise MalformedRequest("the body is nested too deeply")
     if isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
+        if _UNSTORABLE.search(value):
             message = "holds a character that is not allowed (NUL or half a surrogate pair)"
             raise InvalidInput(f"{path}: {message}", errors=[FieldError(path, "invalid_character", message)])
     elif isinstance(value, dict):
