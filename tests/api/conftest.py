@@ -1,0 +1,65 @@
+"""A simulated cloud in memory behind the application; its time stands until a test calls ``settle``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+
+from iaas.api.app import create_app
+from iaas.cloud import Cloud
+from iaas.resources.common import Role
+from tests.api.calling import Caller
+from tests.factories import TOKEN, open_cloud, principal_in
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    with open_cloud() as opened:
+        yield opened
+
+
+@pytest.fixture
+def app(cloud: Cloud) -> Flask:
+    return create_app(cloud, proxy_url="http://127.0.0.1:1")
+
+
+@pytest.fixture
+def admin(app: Flask) -> Caller:
+    """The operator, in the default project."""
+    return Caller(app, TOKEN)
+
+
+@pytest.fixture
+def member(app: Flask, cloud: Cloud) -> Caller:
+    return Caller(app, principal_in(cloud, "team", Role.MEMBER)[1])
+
+
+@pytest.fixture
+def reader(app: Flask, cloud: Cloud) -> Caller:
+    """May look only, in the same project as ``member``."""
+    return Caller(app, principal_in(cloud, "team", Role.READER)[1])
+
+
+@pytest.fixture
+def stranger(app: Flask, cloud: Cloud) -> Caller:
+    """A member of another project than everybody else."""
+    return Caller(app, principal_in(cloud, "others", Role.MEMBER)[1])
+
+
+@pytest.fixture
+def nobody(app: Flask) -> Caller:
+    return Caller(app, None)
+
+
+@pytest.fixture(scope="module")
+def shared_cloud() -> Iterator[Cloud]:
+    """One cloud for many refusals, none of which may change it."""
+    with open_cloud() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def shared_admin(shared_cloud: Cloud) -> Caller:
+    return Caller(create_app(shared_cloud), TOKEN)
