@@ -2,10 +2,12 @@
 
 from iaas.db.models.base import Base
 from iaas.db.models.catalog import FlavorRow, HostRow, ImageRow, KeyPairRow, ZoneRow
+from iaas.db.models.idempotency import IdempotencyRow
 from iaas.db.models.identity import AccessKeyRow, APITokenRow, ProjectRow
 from iaas.db.models.instances import InstanceRow
 from iaas.db.models.jobs import EventRow, JobRow
 from iaas.db.models.networks import NetworkRow, NICRow
+from iaas.db.models.quotas import QuotaRow
 from iaas.db.models.shared import AllocationRow, LabelRow, SettingRow
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "EventRow",
     "FlavorRow",
     "HostRow",
+    "IdempotencyRow",
     "ImageRow",
     "InstanceRow",
     "JobRow",
@@ -24,6 +27,7 @@ __all__ = [
     "NICRow",
     "NetworkRow",
     "ProjectRow",
+    "QuotaRow",
     "SettingRow",
     "ZoneRow",
 ]
