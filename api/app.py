@@ -9,13 +9,13 @@ from flask import Flask, Response, g, redirect, request
 from flask_smorest import Api
 
 from iaas import __version__
-from iaas.api import wiring
+from iaas.api import access, wiring
 from iaas.api.requests import MAX_BODY_BYTES, refuse_unknown_query
-from iaas.api.v1 import catalog, errors, identity, instances, jobs, key_pairs, meta
+from iaas.api.v1 import catalog, errors, events, identity, instances, jobs, key_pairs, meta
 from iaas.cloud import Cloud
 from iaas.kernel.errors import Unauthenticated
+from iaas.services.access import require
 
-OPEN_PATHS = frozenset({"/", "/v1", "/v1/", "/v1/capabilities", "/v1/health", "/v1/openapi.json"})
 DOCS = "/v1/docs"
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9_.:-]{1,64}$")
 
@@ -52,10 +52,11 @@ def create_app(cloud: Cloud, *, proxy_url: str | None = None) -> Flask:
         },
     )
     api.spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
-    for module in (instances, jobs, key_pairs, catalog, identity, meta):
+    for module in (instances, jobs, events, key_pairs, catalog, identity, meta):
         api.register_blueprint(module.blp, url_prefix="/v1")
     errors.register(app)
     _add_pages(app)
+    access.check_declared(app)
     return app
 
 
@@ -84,13 +85,15 @@ def _begin() -> None:
 
 
 def _authenticate() -> None:
-    if request.path in OPEN_PATHS or request.path.startswith(DOCS) or not request.path.startswith("/v1"):
+    least = access.least_role(request)
+    if least is None:
         return
     header = request.headers.get("Authorization", "")
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("send the API token as 'Authorization: Bearer <token>'")
     g.principal = wiring.cloud().identity.authenticate(token.strip(), request_id=g.request_id)
+    require(g.principal, least)
 
 
 def _end(response: Response) -> Response:

@@ -1,4 +1,4 @@
-"""Write anew what is generated in docs/: ``openapi.json`` and ``transitions.md``.
+"""Write anew what is generated in docs/: ``openapi.json``, ``transitions.md`` and ``roles.md``.
 
 scripts/generate_docs.py            write
 scripts/generate_docs.py --check    only say which is out of date; status 1 if any is
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from iaas.api import access
 from iaas.api.app import create_app
 from iaas.cloud import Cloud
 from iaas.config import CloudConfig
@@ -81,10 +82,36 @@ def _diagram(moves: Mapping[str, Move]) -> Iterator[str]:
             yield f"    {source} --> {move.target or source}: {action}"
 
 
+def roles() -> str:
+    """Return the page that shows ``iaas.api.access``."""
+    lines = [
+        "# Roles",
+        "",
+        "Generated from `api/access.py` by `make docs`. A credential belongs to one project and has one role in it:",
+        "`reader` looks, `member` also changes the project's resources and makes credentials up to its own role,",
+        "`admin` is the operator of the cloud. The table names the least role of every call; with a lesser one the",
+        "answer is 403 `permission_denied`, without a valid credential 401. Whatever the role, resources of another",
+        "project do not exist: 404, the same as for an id that nobody has. An admin, too, acts in the credential's own",
+        "project; beyond it an admin sees and changes projects, their quotas, and what is everybody's (hosts, zones,",
+        "flavors, images). Nobody makes or revokes a credential with a higher role than his own.",
+        "",
+        "| path | " + " | ".join(("GET", "POST", "PATCH", "DELETE")) + " |",
+        "|---|---|---|---|---|",
+    ]
+    for rule, methods in access.ROUTES.items():
+        cells = (
+            (methods[method].value if methods[method] else "everybody") if method in methods else ""
+            for method in ("GET", "POST", "PATCH", "DELETE")
+        )
+        shown = rule.replace("<path:", "{").replace("<", "{").replace(">", "}")
+        lines.append(f"| `{shown}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     only_check = sys.argv[1:] == ["--check"]
     status = 0
-    for name, text in (("openapi.json", openapi()), ("transitions.md", transitions())):
+    for name, text in (("openapi.json", openapi()), ("transitions.md", transitions()), ("roles.md", roles())):
         path = DOCS / name
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
