@@ -102,7 +102,7 @@ def serve(options: ServeOptions) -> None:
         state.write_credentials(credentials, endpoint=url, zone=options.zones[0])
         cloud.start()
         proxy.start()
-        _run_http(create_app(cloud, proxy_url=proxy.url), options.host, port, url)
+        _run_http(create_app(cloud, proxy_url=proxy.url), options.host, port, url, cloud.end_waits)
 
 
 def _open_cloud(
@@ -199,7 +199,7 @@ def _free_port(host: str, port: int) -> int:
     return found
 
 
-def _run_http(app: Any, host: str, port: int, url: str) -> None:
+def _run_http(app: Any, host: str, port: int, url: str, before_stop: Callable[[], None]) -> None:
     from granian.constants import HTTPModes, Interfaces
     from granian.server.mt import MTServer
 
@@ -208,6 +208,11 @@ def _run_http(app: Any, host: str, port: int, url: str) -> None:
 
         def _check_gil(self) -> None:
             return
+
+        def shutdown(self, exit_code: int = 0) -> None:
+            """Granian waits here for the requests under way: those that only wait must end first."""
+            before_stop()
+            super().shutdown(exit_code)  # type: ignore[no-untyped-call]  # granian publishes no types
 
     server = Server(
         "iaas.api.app",

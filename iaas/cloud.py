@@ -11,8 +11,10 @@ from iaas.db.repositories import events, instances, jobs, networks
 from iaas.db.schema import upgrade
 from iaas.db.store import Store, Tx
 from iaas.drivers.interface import Backend, DriverError, MachineKind, PowerState
+from iaas.jobs.event_feed import EventFeed
 from iaas.jobs.executor import Executor
 from iaas.jobs.signals import JobSignals
+from iaas.jobs.wait_slots import WaitSlots
 from iaas.kernel import ids as id_prefixes
 from iaas.kernel.clock import CloudClock, WallClock
 from iaas.kernel.errors import ResourceRef
@@ -21,6 +23,7 @@ from iaas.resources.instances import Instance, InstanceStatus
 from iaas.resources.jobs import Job
 from iaas.services.bootstrap import FirstCredentials, prepare, renew_credentials
 from iaas.services.catalog import CatalogService
+from iaas.services.events import EventService
 from iaas.services.identity import IdentityService
 from iaas.services.instances import InstanceService
 from iaas.services.jobs import JobService
@@ -62,7 +65,10 @@ class Cloud:
         self.clock = clock
         self.wall = WallClock()
         self.ids = ids
-        self.signals = JobSignals(config.max_waiters)
+        self.wait_slots = WaitSlots(config.max_waiters)
+        self.signals = JobSignals(self.wait_slots)
+        self.event_feed = EventFeed(self.wait_slots)
+        store.on_events = self.event_feed.news
         vault = Vault(config.state_dir / "secret.key" if config.state_dir else None)
         self._vault = vault
         self.first_credentials = prepare(store, ids, backend, config, vault, given_credentials)
@@ -81,7 +87,9 @@ class Cloud:
         self.key_pairs = KeyPairService(store, ids)
         self.instances = InstanceService(store, ids, backend, config.policy, self._add_job)
         self.jobs = JobService(store, self.signals, self.executor)
+        self.events = EventService(store, clock, self.event_feed, config.event_retention)
         self.metadata = MetadataService(store)
+        self.executor.periodic.add("purge_events", self.events.purge, interval_s=config.event_retention.purge_every_s)
         for driver in backend.compute.values():
             driver.on_lifecycle(self._on_lifecycle)
 
@@ -124,10 +132,15 @@ class Cloud:
 
     def close(self) -> None:
         """Stop working and let go of everything; machines are left as they are."""
-        self.signals.close()
+        self.end_waits()
         self.executor.stop()
         self.backend.close()
         self.store.close()
+
+    def end_waits(self) -> None:
+        """Answer all long polls and end all event streams: the server is about to stop. Later ones wait no more."""
+        self.signals.close()
+        self.event_feed.close()
 
     def renew_credentials(self) -> FirstCredentials:
         """Make new operator's credentials (the file that held them is gone)."""

@@ -17,6 +17,15 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventRetention:
+    """How long events are kept, on the cloud clock, and how many at most; whatever ends first."""
+
+    age_s: float = 7 * 86_400.0
+    count: int = 200_000
+    purge_every_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
     """One cloud. ``state_dir`` holds its files; None keeps everything in memory (tests)."""
 
@@ -25,3 +34,4 @@ class CloudConfig:
     zones: tuple[str, ...] = ("zone-1", "zone-2")
     max_waiters: int = 64
     policy: Policy = Policy()
+    event_retention: EventRetention = EventRetention()

@@ -28,6 +28,7 @@ STATUS: Mapping[type[CloudError], int] = {
     tree.InUse: 409,
     tree.OutOfCapacity: 409,
     tree.NotSupported: 409,
+    tree.EventsExpired: 410,
     tree.GuestUnavailable: 409,
     tree.PreconditionFailed: 412,
     tree.RateLimited: 429,

@@ -1,4 +1,4 @@
-"""/v1/jobs and /v1/events."""
+"""/v1/jobs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from flask.views import MethodView
 from marshmallow import Schema, fields, validate
 
 from iaas.api.requests import Blueprint, principal
-from iaas.api.v1.schemas import FailureSchema, PageQuery, RefSchema, Time, listing_schema, page
+from iaas.api.v1.schemas import FailureSchema, PageQuery, Time, listing_schema, page
 from iaas.api.wiring import cloud
-from iaas.kernel.errors import FieldError, InvalidInput
 from iaas.resources.jobs import Job, JobStatus
 
-blp = Blueprint("jobs", __name__, description="Asynchronous actions, and what happened.")
+blp = Blueprint("jobs", __name__, description="Asynchronous actions.")
 
 MAX_WAIT_S = 60
 
@@ -55,24 +54,6 @@ class WaitQuery(Schema):
     )
 
 
-class EventSchema(Schema):
-    id = fields.String()
-    type = fields.String(metadata={"example": "instance.created"})
-    resource = fields.Nested(RefSchema)
-    project_id = fields.String()
-    generation = fields.Integer(allow_none=True)
-    job_id = fields.String(allow_none=True)
-    request_id = fields.String(allow_none=True)
-    data = fields.Dict()
-    created_at = Time()
-
-
-class EventQuery(Schema):
-    after = fields.String(load_default="0", validate=validate.Regexp(r"^[0-9]{1,18}$", error="Must be an event's id."))
-    limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
-    resource_id = fields.String(validate=validate.Length(1, 64))
-
-
 @blp.route("/jobs")
 class Jobs(MethodView):
     @blp.query(JobQuery)
@@ -90,18 +71,3 @@ class OneJob(MethodView):
     def get(self, query: dict[str, Any], job_id: str) -> Job:
         """Show a job; with ?wait= when it has ended, or after that many seconds."""
         return cloud().jobs.wait(principal(), job_id, timeout_s=query["wait"])
-
-
-@blp.route("/events")
-class Events(MethodView):
-    @blp.query(EventQuery)
-    @blp.response(200, listing_schema(EventSchema))
-    def get(self, query: dict[str, Any]) -> dict[str, Any]:
-        """List events after an id, the oldest first; next_cursor is the id to go on from."""
-        after = int(query["after"])
-        if after >= 2**63:
-            raise InvalidInput("after: too large", errors=[FieldError("after", "out_of_range", "too large")])
-        found = cloud().jobs.events(
-            principal(), after=after, limit=query["limit"], resource_id=query.get("resource_id")
-        )
-        return page(found, str(found[-1].id) if len(found) == query["limit"] else None)

@@ -8,6 +8,7 @@ savepoint, and commits once for all. On PostgreSQL each write is a transaction o
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -36,6 +37,7 @@ class Tx:
         self.connection = connection
         self.now = now
         self.after_commit: list[Callable[[], None]] = []
+        self.has_events = False  # set by the events' repository
 
     def on_commit(self, action: Callable[[], None]) -> None:
         """Run ``action`` after the commit; never when this write fails. It must be quick and must not write."""
@@ -52,6 +54,10 @@ class Store:
 
     def __init__(self, url: str, clock: Clock) -> None:
         self.url = url
+        # What the cloud hangs on: called after each commit that wrote events, and after each group with its
+        # size and the seconds that its commit took. Both must be quick.
+        self.on_events: Callable[[], None] = lambda: None
+        self.on_group: Callable[[int, float], None] = lambda size, commit_s: None
         self._clock = clock
         self._is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self._queue: deque[tuple[Callable[[Tx], Any], Future[Any]]] = deque()
@@ -90,6 +96,10 @@ class Store:
             with self._write_engine.begin() as connection:
                 tx = Tx(connection, self._clock.now())
                 result = work(tx)
+                if tx.has_events:
+                    tx.after_commit.append(self.on_events)
+                worked_at = time.perf_counter()
+            self.on_group(1, time.perf_counter() - worked_at)
             _run_all(tx.after_commit)
             return result
         future: Future[T] = Future()
@@ -121,11 +131,15 @@ class Store:
                         savepoint.rollback()
                         failed.append((future, error))
                         continue
+                    if tx.has_events:
+                        tx.after_commit.append(self.on_events)
                     done.append((future, result, tx.after_commit))
+                worked_at = time.perf_counter()
         except BaseException as error:  # noqa: BLE001 - handed to every waiter, each raises it in its own thread
             for _, future in group:
                 future.set_exception(error)
             return
+        self.on_group(len(done), time.perf_counter() - worked_at)
         for _, _, actions in done:
             _run_all(actions)
         for future, result, _ in done:

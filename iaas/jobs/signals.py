@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import threading
 
+from iaas.jobs.wait_slots import LONG_POLL, WaitSlots
+
 
 class JobSignals:
     """Waiting for jobs. The number of waiters is bounded, so that long polls never starve other requests.
 
     Args:
-        max_waiters: beyond it :meth:`wait` returns at once.
+        slots: places to wait at; when there are none left, :meth:`subscribe` refuses.
     """
 
-    def __init__(self, max_waiters: int) -> None:
-        self._max_waiters = max_waiters
+    def __init__(self, slots: WaitSlots) -> None:
+        self._slots = slots
         self._lock = threading.Lock()
         self._waiting: dict[str, list[threading.Event]] = {}
-        self._waiters = 0
         self._closed = False
 
     def subscribe(self, job_id: str) -> threading.Event | None:
         """Return an event that is set when the job ends; None beyond the bound. Give it back by :meth:`leave`."""
         with self._lock:
-            if self._waiters >= self._max_waiters or self._closed:
+            if self._closed or not self._slots.take(LONG_POLL):
                 return None
             event = threading.Event()
             self._waiting.setdefault(job_id, []).append(event)
-            self._waiters += 1
             return event
 
     def leave(self, job_id: str, event: threading.Event) -> None:
         with self._lock:
-            self._waiters -= 1
+            self._slots.give_back(LONG_POLL)
             events = self._waiting.get(job_id, [])
             if event in events:
                 events.remove(event)

@@ -124,6 +124,12 @@ class RateLimited(CloudError):
     retryable = True
 
 
+class EventsExpired(CloudError):
+    """The events after the given id are no longer all there: whoever follows must list the resources anew."""
+
+    code = "events_expired"
+
+
 class NotSupported(CloudError):
     """This backend cannot do it, and says so in ``/v1/capabilities``."""
 

@@ -23,12 +23,16 @@ FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobProgress:
-    """Step ``step`` of ``steps`` (1 based; ``steps`` when done), its name, and a sentence while it takes long."""
+    """Step ``step`` of ``steps`` (1 based; ``steps`` when done), its name, and a sentence while it takes long.
+
+    ``attempts`` counts how often the step has failed and will be tried again.
+    """
 
     step: int
     steps: int
     name: str
     message: str = ""
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,7 @@ class Job:
     step_began_at: datetime | None
     created_at: datetime
     finished_at: datetime | None
+    cancel_requested_at: datetime | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -69,3 +74,12 @@ class Event:
     request_id: str | None
     created_at: datetime
     data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events: of one resource, of one type of resource, with types that begin so. None is no filter."""
+
+    resource_id: str | None = None
+    resource_type: str | None = None
+    type_prefix: str | None = None

@@ -1,17 +1,17 @@
-"""Jobs and events, as clients see them."""
+"""Jobs, as clients see them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from iaas.db.repositories import events, jobs
+from iaas.db.repositories import jobs
 from iaas.db.repositories.query import Listing
 from iaas.db.store import Store
 from iaas.jobs.signals import JobSignals
 from iaas.kernel.errors import NotFound, ResourceRef
 from iaas.resources.common import Principal
-from iaas.resources.jobs import Event, Job, JobStatus
+from iaas.resources.jobs import Job, JobStatus
 
 if TYPE_CHECKING:
     from iaas.jobs.executor import Executor
@@ -55,13 +55,6 @@ class JobService:
                 connection, listing, project_id=principal.project_id, resource_id=resource_id
             )
         return [self._live(job) for job in found], cursor
-
-    def events(self, principal: Principal, *, after: int, limit: int, resource_id: str | None = None) -> list[Event]:
-        """Return the project's events after an id, oldest first."""
-        with self._store.read() as connection:
-            return events.list_after(
-                connection, project_id=principal.project_id, after=after, limit=limit, resource_id=resource_id
-            )
 
     def _live(self, job: Job) -> Job:
         progress = None if job.is_finished else self._executor.progress_of(job.id)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, select
 
 from iaas.db.models import EventRow
+from iaas.db.repositories import shared
+from iaas.db.statements import insert_row
 from iaas.db.store import Tx
 from iaas.kernel.errors import ResourceRef
-from iaas.resources.jobs import Event
+from iaas.resources.jobs import Event, EventFilter
 
 _events = EventRow.__table__
+
+_PURGED_THROUGH = "events_purged_through"
 
 
 def add(
@@ -25,30 +30,59 @@ def add(
     request_id: str | None = None,
     data: dict[str, Any] | None = None,
 ) -> None:
-    """Write one event into the open transaction."""
-    tx.connection.execute(
-        insert(EventRow).values(
-            type=type,
-            project_id=project_id,
-            resource_type=resource.type,
-            resource_id=resource.id,
-            generation=generation,
-            job_id=job_id,
-            request_id=request_id,
-            data=data or {},
-            created_at=tx.now,
-        )
-    )
+    """Write one event into the open transaction; followers are told after its commit."""
+    tx.has_events = True
+    values = {
+        "type": type,
+        "project_id": project_id,
+        "resource_type": resource.type,
+        "resource_id": resource.id,
+        "generation": generation,
+        "job_id": job_id,
+        "request_id": request_id,
+        "data": data or {},
+        "created_at": tx.now,
+    }
+    insert_row(tx.connection, _events, values)
 
 
 def list_after(
-    connection: Connection, *, project_id: str, after: int, limit: int, resource_id: str | None = None
+    connection: Connection, *, project_id: str, after: int, limit: int, only: EventFilter | None = None
 ) -> list[Event]:
     """Return up to ``limit`` events of the project with a greater id, oldest first."""
-    query = select(_events).where(_events.c.project_id == project_id, _events.c.id > after)
-    if resource_id is not None:
-        query = query.where(_events.c.resource_id == resource_id)
-    return [_event(row) for row in connection.execute(query.order_by(_events.c.id).limit(limit))]
+    only = only or EventFilter()
+    columns = _events.c
+    query = select(_events).where(columns.project_id == project_id, columns.id > after)
+    if only.resource_id is not None:
+        query = query.where(columns.resource_id == only.resource_id)
+    if only.resource_type is not None:
+        query = query.where(columns.resource_type == only.resource_type)
+    if only.type_prefix is not None:
+        query = query.where(columns.type.startswith(only.type_prefix, autoescape=True))
+    return [_event(row) for row in connection.execute(query.order_by(columns.id).limit(limit))]
+
+
+def purged_through(connection: Connection) -> int:
+    """Return the id of the newest event that was purged, 0 when all are still there."""
+    return int(shared.get_setting(connection, _PURGED_THROUGH) or 0)
+
+
+def purge(tx: Tx, *, before: datetime, keep: int, limit: int) -> int:
+    """Delete the oldest events: those from before ``before`` and those beyond the newest ``keep``.
+
+    At most ``limit`` in one transaction. Returns how many that were.
+    """
+    surplus_through = last_id(tx.connection) - keep
+    oldest = select(_events.c.id, _events.c.created_at).order_by(_events.c.id).limit(limit)
+    through, count = 0, 0
+    for row in tx.connection.execute(oldest):
+        if row.created_at >= before and row.id > surplus_through:
+            break  # ids grow with time: all that follow are to be kept as well
+        through, count = row.id, count + 1
+    if count:
+        tx.connection.execute(delete(EventRow).where(_events.c.id <= through))
+        shared.put_setting(tx, _PURGED_THROUGH, str(through))
+    return count
 
 
 def last_id(connection: Connection) -> int:
