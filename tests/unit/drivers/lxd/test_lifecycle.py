@@ -136,10 +136,9 @@ def watching_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if "lxd" in thread.name or "Timer" in thread.name}
 
 
-def test_closing_ends_all_threads() -> None:
+def test_closing_ends_all_threads(request: pytest.FixtureRequest) -> None:
     others = watching_threads()
-    world = World()
-    wait_for(lambda: len(world.streams) == 1)
+    world: World = request.getfixturevalue("world")
     with world.watcher.changing(NAME, PowerState.RUNNING):
         pass
     world.tell("instance-shutdown")
