@@ -11,7 +11,7 @@ from pathlib import Path
 from iaas.drivers.interface import Backend, HostReport, MachineKind, PermanentError
 from iaas.kernel.units import GIB, MIB
 
-VCPU_OVERCOMMIT = 8  # processors are shared well, memory is not
+VCPU_OVERCOMMIT = 8.0  # processors are shared well, memory is not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,8 @@ def report_hosts(zones: tuple[str, ...], state_dir: Path) -> tuple[HostReport, .
         HostReport(
             name=f"{os.uname().nodename}-{zone}",
             zone=zone,
-            vcpus=(os.cpu_count() or 1) * VCPU_OVERCOMMIT,
+            vcpus=os.cpu_count() or 1,
+            vcpu_overcommit=VCPU_OVERCOMMIT,
             memory_mib=page_bytes * pages // MIB // len(zones),
             disk_gib=disk_gib // len(zones),
         )

@@ -12,13 +12,16 @@ from iaas.drivers.interface.networks import NetworkDriver
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostReport:
-    """What a host offers to the scheduler."""
+    """What a host has, and how far beyond that the scheduler may go (a ratio of 1 gives out what there is)."""
 
     name: str
     zone: str
     vcpus: int
     memory_mib: int
     disk_gib: int
+    vcpu_overcommit: float = 1.0
+    memory_overcommit: float = 1.0
+    disk_overcommit: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

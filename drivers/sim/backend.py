@@ -25,6 +25,7 @@ def build_sim_backend(
     vcpus: int = 128,
     memory_mib: int = 512 * 1024,
     disk_gib: int = 10_000,
+    hosts: Sequence[HostReport] | None = None,
     latency: LatencyModel | None = None,
 ) -> Backend:
     """Return a backend whose world is the file ``path`` (made when absent; ``":memory:"`` for none).
@@ -32,6 +33,7 @@ def build_sim_backend(
     Args:
         clock: the cloud clock, on which everything happens.
         vcpus, memory_mib, disk_gib: the capacity of each host.
+        hosts: the hosts one by one, in place of ``hosts_per_zone`` equal ones.
         latency: how long things take; the defaults of :mod:`iaas.drivers.sim.latency` when absent.
 
     Raises:
@@ -45,7 +47,9 @@ def build_sim_backend(
         compute={kind: SimComputeDriver(kind, world) for kind in MachineKind},
         networks=SimNetworkDriver(world),
         images=SimImageDriver(world),
-        hosts=tuple(
+        hosts=tuple(hosts)
+        if hosts is not None
+        else tuple(
             HostReport(name=f"sim-{zone}-{number}", zone=zone, vcpus=vcpus, memory_mib=memory_mib, disk_gib=disk_gib)
             for zone in zones
             for number in range(1, hosts_per_zone + 1)

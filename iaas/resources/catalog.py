@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,8 +16,21 @@ class Zone:
     created_at: datetime
 
 
+class HostStatus(StrEnum):
+    """DRAINING takes no new machines and keeps those it has; on a host that is DOWN nothing can be done."""
+
+    UP = "up"
+    DRAINING = "draining"
+    DOWN = "down"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
+    """``vcpus``, ``memory_mib`` and ``disk_gib`` are what is given out: what the host has, times its over-commit.
+
+    ``status`` is ``wanted_status``, or ``down`` while the backend does not report the host.
+    """
+
     id: str
     name: str
     labels: dict[str, str]
@@ -28,6 +42,10 @@ class Host:
     memory_mib_used: int
     disk_gib: int
     disk_gib_used: int
+    vcpu_overcommit: float
+    memory_overcommit: float
+    disk_overcommit: float
+    wanted_status: str
     created_at: datetime
     updated_at: datetime
 

@@ -27,6 +27,7 @@ class InstanceTransition(StrEnum):
     RESIZING = "resizing"
     REBUILDING = "rebuilding"
     DELETING = "deleting"
+    RECOVERING = "recovering"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,10 @@ class Instance:
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
+    purge_at: datetime | None = None
+    purged_at: datetime | None = None
+    placement: JSONDict | None = None
+    retained: JSONDict | None = None
     nics: tuple[NIC, ...] = ()
 
     @property

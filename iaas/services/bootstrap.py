@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from iaas.config import CloudConfig
 from iaas.db.repositories import catalog, identity, networks, shared
-from iaas.db.repositories.query import Listing
 from iaas.db.store import Store, Tx
 from iaas.drivers.interface import Backend, MachineKind
 from iaas.kernel import ids as id_prefixes
 from iaas.kernel.ids import IdSource
-from iaas.resources.catalog import Network
-from iaas.resources.common import Page, Role
+from iaas.resources.catalog import HostStatus, Network
+from iaas.resources.common import Role
 from iaas.services.catalog import add_flavor
 from iaas.services.identity import add_project, add_token
 from iaas.services.vault import Vault, new_secret, new_token, token_hash
@@ -172,15 +169,25 @@ def _ensure_zone(tx: Tx, ids: IdSource, zone: str, index: int) -> None:
 
 
 def _sync_hosts(tx: Tx, ids: IdSource, backend: Backend) -> None:
-    reported = {host.name for host in backend.hosts}
-    for host in backend.hosts:
-        shape = {"vcpus": host.vcpus, "memory_mib": host.memory_mib, "disk_gib": host.disk_gib, "status": "up"}
-        if not catalog.update_host(tx, host.name, zone=host.zone, **shape):
-            catalog.add_host(tx, id=ids.new(id_prefixes.HOST), name=host.name, zone=host.zone, **shape)
-    for name in _known_hosts(tx.connection) - reported:
-        catalog.update_host(tx, name, status="down")
-
-
-def _known_hosts(connection: Connection) -> set[str]:
-    hosts, _ = catalog.list_hosts(connection, Listing(page=Page(limit=1000)))
-    return {host.name for host in hosts}
+    """Bring the hosts' rows up to what is reported now; what an admin said of a host outlives the restart."""
+    known = {host.name: host for host in catalog.all_hosts(tx.connection)}
+    for report in backend.hosts:
+        shape = {
+            "zone": report.zone,
+            "vcpus": int(report.vcpus * report.vcpu_overcommit),
+            "memory_mib": int(report.memory_mib * report.memory_overcommit),
+            "disk_gib": int(report.disk_gib * report.disk_overcommit),
+            "vcpu_overcommit": report.vcpu_overcommit,
+            "memory_overcommit": report.memory_overcommit,
+            "disk_overcommit": report.disk_overcommit,
+        }
+        host = known.pop(report.name, None)
+        if host is None:
+            host_id = ids.new(id_prefixes.HOST)
+            catalog.add_host(
+                tx, id=host_id, name=report.name, status=HostStatus.UP, wanted_status=HostStatus.UP, **shape
+            )
+        else:
+            catalog.update_host(tx, host.name, status=host.wanted_status, **shape)
+    for name in known:
+        catalog.update_host(tx, name, status=HostStatus.DOWN)

@@ -23,7 +23,11 @@ class ZoneRow(Base):
 
 
 class HostRow(Identified, Stamped, Base):
-    """``*_used`` are reserved by conditional updates; the checks make a lost race impossible."""
+    """``vcpus``, ``memory_mib`` and ``disk_gib`` are what is given out: what the host has, times its over-commit.
+
+    ``*_used`` are reserved by conditional updates; the checks make a lost race impossible. ``status`` is
+    ``wanted_status`` (an admin's word), or ``down`` while the backend does not report the host.
+    """
 
     __tablename__ = "hosts"
     __table_args__ = (
@@ -42,6 +46,10 @@ class HostRow(Identified, Stamped, Base):
     memory_mib_used: Mapped[int]
     disk_gib: Mapped[int]
     disk_gib_used: Mapped[int]
+    vcpu_overcommit: Mapped[float]
+    memory_overcommit: Mapped[float]
+    disk_overcommit: Mapped[float]
+    wanted_status: Mapped[str] = mapped_column(String(16))
 
 
 class FlavorRow(Named, Base):

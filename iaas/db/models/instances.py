@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Index, LargeBinary, String
+from sqlalchemy import JSON, Index, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from iaas.db.models.base import ID, NAME, Base, Named
 
 
 class InstanceRow(Named, Base):
-    """``disk_generation`` grows with each rebuild; ``generation`` with each visible change."""
+    """``disk_generation`` grows with each rebuild; ``generation`` with each visible change.
+
+    A deleted instance is retained (stopped on its host, ``purge_at`` says until when, ``retained`` how it was)
+    and then a ghost: nothing but this row, since ``purged_at``.
+    """
 
     __tablename__ = "instances"
     __table_args__ = (
         Index("ix_instances_project_id_created_at", "project_id", "created_at", "id"),
         Index("ix_instances_project_id_status", "project_id", "status"),
+        # Partial: the living, who are many, have neither.
+        Index(
+            "ix_instances_purge_at",
+            "purge_at",
+            sqlite_where=text("purge_at IS NOT NULL"),
+            postgresql_where=text("purge_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_instances_purged_at",
+            "purged_at",
+            "id",
+            sqlite_where=text("purged_at IS NOT NULL"),
+            postgresql_where=text("purged_at IS NOT NULL"),
+        ),
     )
 
     project_id: Mapped[str] = mapped_column(ID)
@@ -43,3 +62,7 @@ class InstanceRow(Named, Base):
     disk_generation: Mapped[int]
     guest_ready_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
+    placement: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    retained: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    purge_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, FromClause, Integer, String, bindparam, delete, insert, or_, select, update
+from sqlalchemy.sql.elements import BindParameter, ColumnElement
 
 from iaas.db.models import FlavorRow, HostRow, ImageRow, InstanceRow, KeyPairRow, ZoneRow
 from iaas.db.repositories.query import Listing, list_rows
+from iaas.db.statements import Prepared
 from iaas.db.store import Tx
 from iaas.resources.catalog import Flavor, Host, Image, KeyPair, Zone
 
@@ -17,6 +19,37 @@ _flavors = FlavorRow.__table__
 _images = ImageRow.__table__
 _key_pairs = KeyPairRow.__table__
 _instances = InstanceRow.__table__
+
+_ZONE_NAMES = Prepared(select(_zones.c.name).order_by(_zones.c.name))
+_HOSTS_IN_ZONE = Prepared(
+    select(_hosts)
+    .where(_hosts.c.zone == bindparam("zone"), _hosts.c.status == "up")
+    .order_by(_hosts.c.memory_mib_used, _hosts.c.id)
+)
+
+
+def _by_id_or_name(table: FromClause) -> Prepared:
+    wanted = bindparam("wanted", type_=String())
+    return Prepared(select(table).where(or_(table.c.id == wanted, table.c.name == wanted)))
+
+
+_FLAVOR = _by_id_or_name(_flavors)
+_IMAGE = _by_id_or_name(_images)
+
+
+def _reservation() -> Prepared:
+    """Amounts that are taken must be there; what is given back always fits."""
+    changes: dict[str, ColumnElement[Any]] = {}
+    fits: list[ColumnElement[bool]] = []
+    for name in ("vcpus", "memory_mib", "disk_gib"):
+        more: BindParameter[int] = bindparam(f"more_{name}", type_=Integer())
+        used = _hosts.c[f"{name}_used"]
+        changes[used.name] = used + more
+        fits.append(or_(more <= 0, used + more <= _hosts.c[name]))
+    return Prepared(update(HostRow).where(_hosts.c.id == bindparam("host_id"), *fits).values(changes))
+
+
+_RESERVE = _reservation()
 
 
 def add_zone(tx: Tx, name: str) -> None:
@@ -38,7 +71,7 @@ def get_zone(connection: Connection, zone_id: str) -> Zone | None:
 
 
 def zone_names(connection: Connection) -> list[str]:
-    return list(connection.execute(select(_zones.c.name).order_by(_zones.c.name)).scalars())
+    return [row.name for row in _ZONE_NAMES.rows(connection, {})]
 
 
 def add_host(tx: Tx, **values: Any) -> None:
@@ -56,6 +89,10 @@ def list_hosts(connection: Connection, listing: Listing) -> tuple[list[Host], st
     return [Host(**row._mapping) for row in rows], cursor
 
 
+def all_hosts(connection: Connection) -> list[Host]:
+    return [Host(**row._mapping) for row in connection.execute(select(_hosts).order_by(_hosts.c.name))]
+
+
 def get_host(connection: Connection, id_or_name: str) -> Host | None:
     query = select(_hosts).where(or_(_hosts.c.id == id_or_name, _hosts.c.name == id_or_name))
     row = connection.execute(query).first()
@@ -64,28 +101,13 @@ def get_host(connection: Connection, id_or_name: str) -> Host | None:
 
 def hosts_in_zone(connection: Connection, zone: str) -> list[Host]:
     """Return the zone's hosts that take machines, the emptiest first."""
-    query = select(_hosts).where(_hosts.c.zone == zone, _hosts.c.status == "up")
-    return [Host(**row._mapping) for row in connection.execute(query.order_by(_hosts.c.memory_mib_used, _hosts.c.id))]
+    return [Host(**row._asdict()) for row in _HOSTS_IN_ZONE.rows(connection, {"zone": zone})]
 
 
 def reserve(tx: Tx, host_id: str, *, vcpus: int, memory_mib: int, disk_gib: int) -> bool:
     """Take capacity from a host if it has it; False when not. Negative amounts give back."""
-    hosts = _hosts.c
-    query = (
-        update(HostRow)
-        .where(
-            hosts.id == host_id,
-            hosts.vcpus_used + vcpus <= hosts.vcpus if vcpus > 0 else hosts.id == host_id,
-            hosts.memory_mib_used + memory_mib <= hosts.memory_mib if memory_mib > 0 else hosts.id == host_id,
-            hosts.disk_gib_used + disk_gib <= hosts.disk_gib if disk_gib > 0 else hosts.id == host_id,
-        )
-        .values(
-            vcpus_used=hosts.vcpus_used + vcpus,
-            memory_mib_used=hosts.memory_mib_used + memory_mib,
-            disk_gib_used=hosts.disk_gib_used + disk_gib,
-        )
-    )
-    return tx.connection.execute(query).rowcount == 1
+    amounts = {"more_vcpus": vcpus, "more_memory_mib": memory_mib, "more_disk_gib": disk_gib}
+    return _RESERVE.run(tx.connection, {"host_id": host_id, **amounts}) == 1
 
 
 def add_flavor(tx: Tx, **values: Any) -> None:
@@ -100,9 +122,8 @@ def list_flavors(connection: Connection, listing: Listing) -> tuple[list[Flavor]
 
 
 def get_flavor(connection: Connection, id_or_name: str) -> Flavor | None:
-    query = select(_flavors).where(or_(_flavors.c.id == id_or_name, _flavors.c.name == id_or_name))
-    row = connection.execute(query).first()
-    return Flavor(**row._mapping) if row else None
+    row = _FLAVOR.first(connection, {"wanted": id_or_name})
+    return Flavor(**row._asdict()) if row else None
 
 
 def update_flavor(tx: Tx, flavor_id: str, **changes: Any) -> None:
@@ -127,9 +148,8 @@ def list_images(connection: Connection, listing: Listing) -> tuple[list[Image], 
 
 
 def get_image(connection: Connection, id_or_name: str) -> Image | None:
-    query = select(_images).where(or_(_images.c.id == id_or_name, _images.c.name == id_or_name))
-    row = connection.execute(query).first()
-    return Image(**row._mapping) if row else None
+    row = _IMAGE.first(connection, {"wanted": id_or_name})
+    return Image(**row._asdict()) if row else None
 
 
 def add_key_pair(tx: Tx, **values: Any) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from iaas.db.models import InstanceRow, NICRow
 from iaas.db.repositories.query import Listing, list_rows
+from iaas.db.statements import Prepared, delete_rows, insert_row, update_rows
 from iaas.db.store import Tx
 from iaas.kernel.errors import Failure
 from iaas.resources.instances import NIC, Instance
@@ -19,32 +20,29 @@ _nics = NICRow.__table__
 _SECRET_COLUMNS = {"user_data", "authorized_keys"}
 _COLUMNS = [column for column in _instances.c if column.name not in _SECRET_COLUMNS]
 
+_GET = Prepared(select(*_COLUMNS).where(_instances.c.id == bindparam("id")))
+_NICS_OF = Prepared(select(_nics).where(_nics.c.instance_id == bindparam("id")).order_by(_nics.c.device_index))
+
 
 def add(tx: Tx, **values: Any) -> None:
-    tx.connection.execute(insert(InstanceRow).values(**values, created_at=tx.now, updated_at=tx.now))
+    insert_row(tx.connection, _instances, {**values, "created_at": tx.now, "updated_at": tx.now})
 
 
 def change(tx: Tx, instance_id: str, *, expect: dict[str, Any] | None = None, **changes: Any) -> bool:
     """Update one row if it still is as ``expect`` says; False when it is not. Each change is a new generation."""
-    query = update(InstanceRow).where(_instances.c.id == instance_id)
-    for name, value in (expect or {}).items():
-        column = _instances.c[name]
-        query = query.where(column.in_(value) if isinstance(value, frozenset | list) else column == value)
-    changed = tx.connection.execute(query.values(**changes, updated_at=tx.now, generation=_instances.c.generation + 1))
-    return changed.rowcount == 1
+    where = {"id": instance_id, **(expect or {})}
+    changes["updated_at"] = tx.now
+    return update_rows(tx.connection, _instances, where, changes, add={"generation": 1}) == 1
 
 
 def get(
     connection: Connection, instance_id: str, *, project_id: str | None = None, with_deleted: bool = False
 ) -> Instance | None:
     """Return an instance by id; None when it is absent, another project's, or deleted."""
-    query = select(*_COLUMNS).where(_instances.c.id == instance_id)
-    if project_id is not None:
-        query = query.where(_instances.c.project_id == project_id)
-    if not with_deleted:
-        query = query.where(_instances.c.deleted_at.is_(None))
-    row = connection.execute(query).first()
-    return _with_nics(connection, [row])[0] if row else None
+    row = _GET.first(connection, {"id": instance_id})
+    if row is None or project_id not in (None, row.project_id) or not (with_deleted or row.deleted_at is None):
+        return None
+    return _instance(row, _nics_of(connection, row.id))
 
 
 def find_by_name(connection: Connection, name: str, *, project_id: str) -> Instance | None:
@@ -89,11 +87,11 @@ def all_alive(connection: Connection) -> list[Instance]:
 
 
 def add_nic(tx: Tx, **values: Any) -> None:
-    tx.connection.execute(insert(NICRow).values(**values, created_at=tx.now, updated_at=tx.now))
+    insert_row(tx.connection, _nics, {**values, "created_at": tx.now, "updated_at": tx.now})
 
 
 def delete_nics(tx: Tx, instance_id: str) -> None:
-    tx.connection.execute(delete(NICRow).where(_nics.c.instance_id == instance_id))
+    delete_rows(tx.connection, _nics, {"instance_id": instance_id})
 
 
 def nics_on(connection: Connection, network_id: str) -> Sequence[Row[Any]]:
@@ -116,19 +114,19 @@ def _with_nics(connection: Connection, rows: Iterable[Row[Any]]) -> list[Instanc
     for start in range(0, len(ids), 500):  # databases limit the number of parameters
         query = select(_nics).where(_nics.c.instance_id.in_(ids[start : start + 500])).order_by(_nics.c.device_index)
         for nic in connection.execute(query):
-            nics.setdefault(nic.instance_id, []).append(
-                NIC(
-                    id=nic.id,
-                    network_id=nic.network_id,
-                    mac=nic.mac,
-                    address=nic.address,
-                    device_index=nic.device_index,
-                )
-            )
+            nics.setdefault(nic.instance_id, []).append(_nic(nic))
     return [_instance(row, tuple(nics.get(row.id, ()))) for row in rows]
 
 
-def _instance(row: Row[Any], nics: tuple[NIC, ...]) -> Instance:
+def _nics_of(connection: Connection, instance_id: str) -> tuple[NIC, ...]:
+    return tuple(_nic(nic) for nic in _NICS_OF.rows(connection, {"id": instance_id}))
+
+
+def _nic(row: Any) -> NIC:
+    return NIC(id=row.id, network_id=row.network_id, mac=row.mac, address=row.address, device_index=row.device_index)
+
+
+def _instance(row: Any, nics: tuple[NIC, ...]) -> Instance:
     return Instance(
         id=row.id,
         project_id=row.project_id,
@@ -156,5 +154,9 @@ def _instance(row: Row[Any], nics: tuple[NIC, ...]) -> Instance:
         created_at=row.created_at,
         updated_at=row.updated_at,
         deleted_at=row.deleted_at,
+        purge_at=row.purge_at,
+        purged_at=row.purged_at,
+        placement=row.placement,
+        retained=row.retained,
         nics=nics,
     )

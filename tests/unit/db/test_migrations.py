@@ -43,13 +43,18 @@ def schema(store: Store) -> dict[str, Any]:
                 (column["name"], str(column["type"]), column["nullable"]) for column in looked.get_columns(table)
             ],
             "key": looked.get_pk_constraint(table),
-            "indexes": sorted(map(str, looked.get_indexes(table))),
+            "indexes": sorted(str(plain(index)) for index in looked.get_indexes(table)),
             "unique": sorted(map(str, looked.get_unique_constraints(table))),
             "checks": sorted(map(str, looked.get_check_constraints(table))),
         }
         for table in looked.get_table_names()
         if table != "alembic_version"  # Alembic names its own key otherwise
     }
+
+
+def plain(index: Any) -> dict[str, Any]:
+    """Conditions of partial indexes compare as text."""
+    return {**index, "dialect_options": {key: str(value) for key, value in index["dialect_options"].items()}}
 
 
 def sorted_columns(found: dict[str, Any]) -> dict[str, Any]:
