@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
 
 from iaas.db.models import AccessKeyRow, APITokenRow, InstanceRow, KeyPairRow, ProjectRow
 from iaas.db.repositories.query import Listing, list_rows
+from iaas.db.statements import Prepared
 from iaas.db.store import Tx
 from iaas.kernel.errors import ResourceRef
 from iaas.resources.identity import AccessKey, APIToken, Project
@@ -15,6 +16,8 @@ from iaas.resources.identity import AccessKey, APIToken, Project
 _projects = ProjectRow.__table__
 _tokens = APITokenRow.__table__
 _keys = AccessKeyRow.__table__
+
+_TOKEN_BY_HASH = Prepared(select(_tokens).where(_tokens.c.token_sha256 == bindparam("token_sha256")))
 
 
 def add_project(tx: Tx, **values: Any) -> None:
@@ -62,7 +65,7 @@ def add_token(tx: Tx, **values: Any) -> None:
 
 
 def token_by_hash(connection: Connection, token_sha256: str) -> APIToken | None:
-    row = connection.execute(select(_tokens).where(_tokens.c.token_sha256 == token_sha256)).first()
+    row = _TOKEN_BY_HASH.first(connection, {"token_sha256": token_sha256})
     return _token(row) if row else None
 
 
@@ -120,7 +123,7 @@ def delete_access_key(tx: Tx, key_id: str) -> None:
     tx.connection.execute(delete(AccessKeyRow).where(_keys.c.id == key_id))
 
 
-def _token(row: Row[Any]) -> APIToken:
+def _token(row: Any) -> APIToken:
     return APIToken(
         id=row.id,
         project_id=row.project_id,

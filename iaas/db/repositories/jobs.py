@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from iaas.db.models import JobRow
 from iaas.db.repositories.query import Listing, list_rows
+from iaas.db.statements import Prepared, insert_row, update_rows
 from iaas.db.store import Tx
 from iaas.kernel.errors import Failure, ResourceRef
 from iaas.resources.jobs import FINISHED, Job, JobProgress, JobStatus
 
 _jobs = JobRow.__table__
+
+_GET = Prepared(select(_jobs).where(_jobs.c.id == bindparam("id")))
 
 
 def add(
@@ -50,7 +53,7 @@ def add(
         "created_at": tx.now,
         "finished_at": None,
     }
-    tx.connection.execute(insert(JobRow).values(**values))
+    insert_row(tx.connection, _jobs, values)
     return Job(
         id=job_id,
         project_id=project_id,
@@ -72,7 +75,7 @@ def add(
 
 def journal(tx: Tx, job_id: str, **changes: Any) -> None:
     """Write progress: ``position``, ``step_name``, ``memo``, ``unwinding``, ``status`` ..."""
-    tx.connection.execute(update(JobRow).where(_jobs.c.id == job_id).values(**changes))
+    update_rows(tx.connection, _jobs, {"id": job_id}, changes)
 
 
 def finish(tx: Tx, job_id: str, status: JobStatus, error: Failure | None, memo: dict[str, Any]) -> None:
@@ -91,11 +94,8 @@ def finish(tx: Tx, job_id: str, status: JobStatus, error: Failure | None, memo: 
 
 
 def get(connection: Connection, job_id: str, *, project_id: str | None = None) -> Job | None:
-    query = select(_jobs).where(_jobs.c.id == job_id)
-    if project_id is not None:
-        query = query.where(_jobs.c.project_id == project_id)
-    row = connection.execute(query).first()
-    return job_from(row) if row else None
+    row = _GET.first(connection, {"id": job_id})
+    return job_from(row) if row and project_id in (None, row.project_id) else None
 
 
 def list_page(
@@ -114,7 +114,7 @@ def unfinished(connection: Connection) -> Sequence[Job]:
     return [job_from(row) for row in connection.execute(query.order_by(_jobs.c.created_at, _jobs.c.id))]
 
 
-def job_from(row: Row[Any]) -> Job:
+def job_from(row: Any) -> Job:
     return Job(
         id=row.id,
         project_id=row.project_id,

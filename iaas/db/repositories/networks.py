@@ -5,14 +5,18 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select
 
 from iaas.db.models import NetworkRow
 from iaas.db.repositories import shared
+from iaas.db.statements import Prepared, update_rows
 from iaas.db.store import Tx
 from iaas.resources.catalog import Network
 
 _networks = NetworkRow.__table__
+
+_GET = Prepared(select(_networks).where(_networks.c.id == bindparam("id")))
+_OF_ZONE = Prepared(select(_networks).where(_networks.c.zone == bindparam("zone")))
 
 _FIRST_OFFSET = 10  # below: the gateway, and room for services of ours
 _MAX_TRIES = 70_000  # more than the hosts of a /16
@@ -33,12 +37,12 @@ def add(tx: Tx, network: Network) -> None:
 
 
 def get(connection: Connection, network_id: str) -> Network | None:
-    row = connection.execute(select(_networks).where(_networks.c.id == network_id)).first()
+    row = _GET.first(connection, {"id": network_id})
     return _network(row) if row else None
 
 
 def of_zone(connection: Connection, zone: str) -> Network | None:
-    row = connection.execute(select(_networks).where(_networks.c.zone == zone)).first()
+    row = _OF_ZONE.first(connection, {"zone": zone})
     return _network(row) if row else None
 
 
@@ -50,18 +54,17 @@ def claim_address(tx: Tx, network: Network, *, nic_id: str) -> str | None:
     """Claim the next free address of the network for a NIC; None when all are taken."""
     block = ipaddress.ip_network(network.cidr)
     last = block.num_addresses - 2
-    query = select(_networks.c.next_offset).where(_networks.c.id == network.id)
-    offset = int(tx.connection.execute(query).scalar_one())
+    offset = int(_GET.first(tx.connection, {"id": network.id}).next_offset)
     for _ in range(min(last, _MAX_TRIES)):
         if offset > last:
             offset = _FIRST_OFFSET
         address = str(block[offset])
         offset += 1
         if shared.claim(tx, scope=f"address:{network.id}", value=address, resource_id=nic_id):
-            tx.connection.execute(update(NetworkRow).where(_networks.c.id == network.id).values(next_offset=offset))
+            update_rows(tx.connection, _networks, {"id": network.id}, {"next_offset": offset})
             return address
     return None
 
 
-def _network(row: Row[Any]) -> Network:
+def _network(row: Any) -> Network:
     return Network(id=row.id, zone=row.zone, cidr=row.cidr, gateway=row.gateway)
