@@ -24,7 +24,7 @@ bench:  ## start-up time, memory, simulated creations per second
 	@scripts/setup-python dev
 	@$(BIN)/python -m bench
 
-docs:  ## write anew what is generated: docs/openapi.json, docs/transitions.md
+docs:  ## write anew what is generated in docs/: openapi.json, transitions.md, roles.md
 	@scripts/setup-python dev
 	@$(BIN)/python scripts/generate_docs.py
 

@@ -100,7 +100,7 @@ def roles() -> str:
     ]
     for rule, methods in access.ROUTES.items():
         cells = (
-            (methods[method].value if methods[method] else "everybody") if method in methods else ""
+            (role.value if (role := methods[method]) else "everybody") if method in methods else ""
             for method in ("GET", "POST", "PATCH", "DELETE")
         )
         shown = rule.replace("<path:", "{").replace("<", "{").replace(">", "}")

@@ -6,12 +6,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
+from iaas.drivers.interface import ComputeDriver, ImageSpec, MachineKind
 from iaas.drivers.sim.compute import SimComputeDriver
 from iaas.drivers.sim.images import SimImageDriver
 from iaas.drivers.sim.network import SimNetworkDriver
 from iaas.drivers.sim.world import SimWorld
-
-from iaas.drivers.interface import ComputeDriver, ImageSpec, MachineKind
 from iaas.kernel.clock import CloudClock
 from tests.contract.subjects import StandardSubject
 
