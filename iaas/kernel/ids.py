@@ -39,7 +39,12 @@ class IdSource:
 
     def __init__(self, seed: int | None = None) -> None:
         self._random: random.Random = secrets.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311 - a seed asks for repeatable ids, these are no secrets
+        self._seed = seed
         self._lock = threading.Lock()
+
+    def generator(self, name: str) -> random.Random:
+        """Return a generator of its own for ``name``, as repeatable as the ids are and independent of them."""
+        return random.Random() if self._seed is None else random.Random(f"{self._seed}/{name}")  # noqa: S311 - for jitter and the like, never for secrets
 
     def new(self, prefix: str) -> str:
         """Return a fresh id such as ``vol-4kq0ygtz``."""

@@ -7,8 +7,8 @@ from iaas.db.store import Tx
 from iaas.kernel.errors import Failure
 from iaas.resources.instances import InstanceStatus
 from iaas.workflows import machine_steps as steps
-from iaas.workflows.framework import Context, RowStep, Step, Workflow
-from iaas.workflows.rows import emit, mark_running, release_everything
+from iaas.workflows.framework import CancelUntil, Context, RowStep, Step, Workflow
+from iaas.workflows.rows import emit_failure, mark_running, release_everything
 
 
 def rest_as_failed(tx: Tx, ctx: Context, failure: Failure) -> None:
@@ -23,7 +23,7 @@ def rest_as_failed(tx: Tx, ctx: Context, failure: Failure) -> None:
         failure_message=failure.message[:1024],
         host_id=None,
     )
-    emit(tx, ctx, "instance.create_failed", {"code": failure.code, "message": failure.message})
+    emit_failure(tx, ctx, failure)
 
 
 WORKFLOW = Workflow(
@@ -37,4 +37,5 @@ WORKFLOW = Workflow(
         RowStep("mark_running", do=mark_running("instance.created")),
     ),
     on_failed=rest_as_failed,
+    cancel=CancelUntil(step="await_running", reason="the instance is made"),
 )

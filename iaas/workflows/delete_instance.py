@@ -7,8 +7,8 @@ from iaas.db.store import Tx
 from iaas.kernel.errors import Failure
 from iaas.resources.instances import InstanceStatus
 from iaas.workflows import machine_steps as steps
-from iaas.workflows.framework import Context, Done, Outcome, RowStep, Step, Workflow
-from iaas.workflows.rows import emit, release_everything, rest
+from iaas.workflows.framework import Context, Done, NeverCancel, Outcome, RowStep, Step, Workflow
+from iaas.workflows.rows import emit_failure, release_everything, rest
 
 
 def remove_machine(ctx: Context) -> Outcome:
@@ -37,7 +37,7 @@ def rest_as_failed(tx: Tx, ctx: Context, failure: Failure) -> None:
         failure_code=failure.code,
         failure_message=failure.message[:1024],
     )
-    emit(tx, ctx, "instance.delete_failed", {"code": failure.code, "message": failure.message})
+    emit_failure(tx, ctx, failure)
 
 
 WORKFLOW = Workflow(
@@ -48,4 +48,5 @@ WORKFLOW = Workflow(
         RowStep("mark_deleted", do=mark_deleted),
     ),
     on_failed=rest_as_failed,
+    cancel=NeverCancel(reason="what is deleted already does not come back"),
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from iaas.db.repositories import instances
@@ -61,6 +62,11 @@ class Context:
         return self.job.input
 
     @property
+    def lane(self) -> str:
+        """Where the job's driver calls queue: ``host/kind``."""
+        return f"{self.instance.host_id or ''}/{self.instance.kind}"
+
+    @property
     def instance(self) -> Instance:
         """The job's instance as it was when this run began (rows do not change under a transition)."""
         if self._instance is None:
@@ -90,14 +96,38 @@ class RowStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CancelUntil:
+    """A job can be called off until the end of the effect ``step``; from then on ``reason`` says why not."""
+
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeverCancel:
+    """A job cannot be called off at all, for this reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)  # no slots: it keeps what it worked out
 class Workflow:
     """One action.
 
-    After an unwinding ``look`` asks the backend for the true state (an effect, its result joins the memo), and
-    ``on_failed`` puts the resource to rest in the job's last commit.
+    After an unwinding ``look`` asks the backend for the true state (an effect: the memo of its ``Done`` joins the
+    job's, ``NotYet`` has it called again for a while), and ``on_failed`` puts the resource to rest in the job's
+    last commit. A job that is called off unwinds like one that failed, with a failure of the code ``cancelled``.
     """
 
     action: str
     steps: tuple[Step | RowStep, ...]
     on_failed: Callable[[Tx, Context, Failure], None]
-    look: Callable[[Context], Mapping[str, Any]] | None = None
+    cancel: CancelUntil | NeverCancel
+    look: Callable[[Context], Outcome] | None = None
+
+    @cached_property
+    def last_cancellable(self) -> int:
+        """The position of the last step at which a job can be called off; -1 when there is none."""
+        if isinstance(self.cancel, NeverCancel):
+            return -1
+        return next(index for index, step in enumerate(self.steps) if step.name == self.cancel.step)

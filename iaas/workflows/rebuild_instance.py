@@ -8,7 +8,7 @@ from iaas.db.store import Tx
 from iaas.drivers.interface import MachineKind
 from iaas.kernel.errors import Failure
 from iaas.workflows import machine_steps as steps
-from iaas.workflows.framework import Context, Done, NotYet, Outcome, RowStep, Step, Workflow
+from iaas.workflows.framework import CancelUntil, Context, Done, NotYet, Outcome, RowStep, Step, Workflow
 from iaas.workflows.rows import find_status, mark_running, rest_after_boot
 
 
@@ -65,5 +65,6 @@ WORKFLOW = Workflow(
         RowStep("mark_rebuilt", do=_mark),
     ),
     on_failed=rest_with_found_disk,
+    cancel=CancelUntil(step="ensure_image", reason="the power is cut and the old disk is being replaced"),
     look=find_status,
 )

@@ -8,7 +8,7 @@ from iaas.drivers.interface import NotFoundError
 from iaas.kernel.errors import Failure
 from iaas.resources.instances import InstanceStatus
 from iaas.workflows import machine_steps as steps
-from iaas.workflows.framework import Context, Done, Outcome, RowStep, Step, Workflow
+from iaas.workflows.framework import CancelUntil, Context, Done, Outcome, RowStep, Step, Workflow
 from iaas.workflows.rows import find_status, rest, rest_as_found
 
 
@@ -61,5 +61,6 @@ WORKFLOW = Workflow(
         RowStep("mark_resized", do=mark_resized),
     ),
     on_failed=rest_unchanged,
+    cancel=CancelUntil(step="resize_machine", reason="the instance has its new shape"),
     look=find_status,
 )

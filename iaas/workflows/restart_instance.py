@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from iaas.workflows import machine_steps as steps
-from iaas.workflows.framework import RowStep, Step, Workflow
+from iaas.workflows.framework import CancelUntil, RowStep, Step, Workflow
 from iaas.workflows.rows import find_status, mark_running, rest_after_boot
 
 WORKFLOW = Workflow(
@@ -15,5 +15,6 @@ WORKFLOW = Workflow(
         RowStep("mark_running", do=mark_running("instance.restarted")),
     ),
     on_failed=rest_after_boot,
+    cancel=CancelUntil(step="ask_guest", reason="the guest has stopped and is being started again"),
     look=find_status,
 )

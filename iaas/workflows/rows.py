@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from iaas.db.repositories import catalog, events, instances, shared
@@ -10,7 +9,7 @@ from iaas.db.store import Tx
 from iaas.drivers.interface import DriverError, MachineKind, PowerState
 from iaas.kernel.errors import Failure, ResourceRef
 from iaas.resources.instances import Instance, InstanceStatus
-from iaas.workflows.framework import Context
+from iaas.workflows.framework import Context, Done, NotYet, Outcome
 
 
 def rest(tx: Tx, ctx: Context, status: InstanceStatus, *, event: str, **changes: Any) -> None:
@@ -20,12 +19,13 @@ def rest(tx: Tx, ctx: Context, status: InstanceStatus, *, event: str, **changes:
 
 
 def emit(tx: Tx, ctx: Context, event: str, data: dict[str, Any] | None = None) -> None:
+    """Tell of the change just made in this transaction. Its generation is read: others may have come before it."""
     events.add(
         tx,
         type=event,
         project_id=ctx.job.project_id,
         resource=ResourceRef("instance", ctx.instance.id),
-        generation=ctx.instance.generation + 1,
+        generation=instances.generation_of(tx.connection, ctx.instance.id),
         job_id=ctx.job.id,
         request_id=ctx.job.request_id,
         data=data,
@@ -58,17 +58,26 @@ def release_everything(tx: Tx, instance: Instance) -> None:
         )
 
 
-def find_status(ctx: Context) -> Mapping[str, Any]:
+def emit_failure(tx: Tx, ctx: Context, failure: Failure) -> None:
+    """Tell that the job's action failed, or was called off."""
+    action = ctx.job.action.rpartition(".")[2]
+    outcome = "cancelled" if failure.code == "cancelled" else "failed"
+    emit(tx, ctx, f"instance.{action}_{outcome}", {"code": failure.code, "message": failure.message})
+
+
+def find_status(ctx: Context) -> Outcome:
     """Ask the backend what the machine really is, to rest in that after a failed action."""
     try:
         state = ctx.backend.compute[MachineKind(ctx.instance.kind)].inspect_machine(ctx.instance.id)
     except DriverError:
-        return {}  # nobody knows better than the row while the backend is down
+        return Done()  # nobody knows better than the row while the backend is down
     if state is None:
-        return {"found_status": InstanceStatus.FAILED.value}
+        return Done({"found_status": InstanceStatus.FAILED.value})
+    if state.power is PowerState.STOPPING:
+        return NotYet(state.next_change_at, message="waiting for the guest to stop")
     running = state.power in (PowerState.RUNNING, PowerState.STARTING)
     status = InstanceStatus.RUNNING if running else InstanceStatus.STOPPED
-    return {"found_status": status.value, "found_generation": state.generation}
+    return Done({"found_status": status.value, "found_generation": state.generation})
 
 
 def rest_as_found(tx: Tx, ctx: Context, failure: Failure, **changes: Any) -> None:
@@ -79,8 +88,7 @@ def rest_as_found(tx: Tx, ctx: Context, failure: Failure, **changes: Any) -> Non
     if status is not InstanceStatus.RUNNING:
         changes["guest_ready_at"] = None
     instances.change(tx, ctx.instance.id, status=status, transition=None, **changes)
-    action = ctx.job.action.rpartition(".")[2]
-    emit(tx, ctx, f"instance.{action}_failed", {"code": failure.code, "message": failure.message})
+    emit_failure(tx, ctx, failure)
 
 
 def rest_after_boot(tx: Tx, ctx: Context, failure: Failure, **changes: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from iaas.workflows import machine_steps as steps
-from iaas.workflows.framework import RowStep, Step, Workflow
+from iaas.workflows.framework import CancelUntil, RowStep, Step, Workflow
 from iaas.workflows.rows import find_status, mark_running, rest_as_found
 
 WORKFLOW = Workflow(
@@ -16,5 +16,6 @@ WORKFLOW = Workflow(
         RowStep("mark_running", do=mark_running("instance.started")),
     ),
     on_failed=rest_as_found,
+    cancel=CancelUntil(step="await_running", reason="the instance runs"),
     look=find_status,
 )

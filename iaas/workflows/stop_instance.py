@@ -5,7 +5,7 @@ from __future__ import annotations
 from iaas.db.store import Tx
 from iaas.resources.instances import InstanceStatus
 from iaas.workflows import machine_steps as steps
-from iaas.workflows.framework import Context, RowStep, Step, Workflow
+from iaas.workflows.framework import CancelUntil, Context, RowStep, Step, Workflow
 from iaas.workflows.rows import find_status, rest, rest_as_found
 
 
@@ -20,5 +20,6 @@ WORKFLOW = Workflow(
         RowStep("mark_stopped", do=mark_stopped),
     ),
     on_failed=rest_as_found,
+    cancel=CancelUntil(step="ask_guest", reason="the guest has stopped"),
     look=find_status,
 )

@@ -8,7 +8,7 @@ from iaas.drivers.interface import PowerState
 from iaas.kernel.errors import Failure
 from iaas.resources.instances import InstanceStatus
 from iaas.workflows import machine_steps as steps
-from iaas.workflows.framework import Context, Done, NotYet, Outcome, RowStep, Step, Workflow
+from iaas.workflows.framework import CancelUntil, Context, Done, NotYet, Outcome, RowStep, Step, Workflow
 from iaas.workflows.rows import emit
 
 
@@ -41,4 +41,5 @@ WORKFLOW = Workflow(
         RowStep("mark_ready", do=mark_ready),
     ),
     on_failed=say_nothing,
+    cancel=CancelUntil(step="await_guest", reason="the guest has answered"),
 )

@@ -38,6 +38,7 @@ class JobRow(Identified, Base):
     request_id: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
 
 
 class EventRow(Base):

@@ -73,24 +73,54 @@ def add(
     )
 
 
-def journal(tx: Tx, job_id: str, **changes: Any) -> None:
-    """Write progress: ``position``, ``step_name``, ``memo``, ``unwinding``, ``status`` ..."""
-    update_rows(tx.connection, _jobs, {"id": job_id}, changes)
+def journal(tx: Tx, job_id: str, *, unless_cancelled: bool = False, **changes: Any) -> bool:
+    """Write progress: ``position``, ``step_name``, ``memo``, ``unwinding``, ``status`` ...
+
+    False, and nothing is written, when ``unless_cancelled`` and the job was called off.
+    """
+    where: dict[str, Any] = {"id": job_id}
+    if unless_cancelled:
+        where["cancel_requested_at"] = None
+    return update_rows(tx.connection, _jobs, where, changes) == 1
 
 
-def finish(tx: Tx, job_id: str, status: JobStatus, error: Failure | None, memo: dict[str, Any]) -> None:
-    """Close the job."""
-    tx.connection.execute(
-        update(JobRow)
-        .where(_jobs.c.id == job_id)
-        .values(
-            status=status,
-            memo=memo,
-            error_code=error.code if error else None,
-            error_message=error.message[:1024] if error else None,
-            finished_at=tx.now,
-        )
+def request_cancel(tx: Tx, job_id: str, *, last_position: int) -> bool:
+    """Mark the job as called off; False when it has ended, unwinds, or is beyond ``last_position``."""
+    query = update(JobRow).where(
+        _jobs.c.id == job_id,
+        _jobs.c.finished_at.is_(None),
+        _jobs.c.unwinding.is_(False),
+        _jobs.c.position <= last_position,
     )
+    return tx.connection.execute(query.values(cancel_requested_at=tx.now)).rowcount == 1
+
+
+def finish(
+    tx: Tx,
+    job_id: str,
+    status: JobStatus,
+    error: Failure | None,
+    memo: dict[str, Any],
+    *,
+    unless_cancelled: bool = False,
+    **at: Any,
+) -> bool:
+    """Close the job; ``at`` are its last ``position`` and ``step_name`` where they change.
+
+    False, and nothing is written, when ``unless_cancelled`` and the job was called off.
+    """
+    changes = {
+        "status": status,
+        "memo": memo,
+        "error_code": error.code if error else None,
+        "error_message": error.message[:1024] if error else None,
+        "finished_at": tx.now,
+        **at,
+    }
+    where: dict[str, Any] = {"id": job_id}
+    if unless_cancelled:
+        where["cancel_requested_at"] = None
+    return update_rows(tx.connection, _jobs, where, changes) == 1
 
 
 def get(connection: Connection, job_id: str, *, project_id: str | None = None) -> Job | None:
@@ -131,4 +161,5 @@ def job_from(row: Any) -> Job:
         step_began_at=row.step_began_at,
         created_at=row.created_at,
         finished_at=row.finished_at,
+        cancel_requested_at=row.cancel_requested_at,
     )
