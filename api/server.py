@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from iaas.api.app import create_app
 from iaas.api.logs import configure
@@ -86,10 +87,15 @@ def serve(options: ServeOptions) -> None:
         ids = IdSource()
         if options.database_url is None:
             _private(options.state_dir / "cloud.db")
-        store = Store(options.database_url or f"sqlite:///{options.state_dir / 'cloud.db'}", clock)
+        try:
+            store = Store(options.database_url or f"sqlite:///{options.state_dir / 'cloud.db'}", clock)
+        except (SQLAlchemyError, ImportError) as error:  # no URL, or no driver for it here
+            raise StartError(f"--database cannot be used: {error}") from error
         stack.callback(store.close)
         try:
             cloud, on_exit = _open_cloud(options, state, store, clock, ids)
+        except SQLAlchemyError as error:
+            raise StartError(f"the database cannot be used: {str(error).splitlines()[0]}") from error
         except (DriverError, CloudError, OSError) as error:
             raise StartError(str(error)) from error
         stack.callback(on_exit)
