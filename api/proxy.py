@@ -11,6 +11,7 @@ import base64
 import binascii
 import contextlib
 import json
+import re
 import socket
 import threading
 from http import HTTPStatus
@@ -86,6 +87,7 @@ class GuestProxy:
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         guest: socket.socket | None = None
+        guest_writer: asyncio.StreamWriter | None = None
         self._open += 1
         try:
             if self._open > MAX_CONNECTIONS:
@@ -109,7 +111,9 @@ class GuestProxy:
         finally:
             self._open -= 1
             writer.close()
-            if guest is not None:
+            if guest_writer is not None:  # closes the socket as well, once the loop has let go of it
+                guest_writer.close()
+            elif guest is not None:
                 guest.close()
 
     def _dial(self, head: bytes) -> socket.socket:
@@ -123,7 +127,7 @@ class GuestProxy:
         if len(words) != 3 or words[0] != "CONNECT":
             raise MalformedRequest("this proxy knows CONNECT only (curl needs -p)")
         name, _, port_text = words[1].rpartition(":")
-        if not name or not port_text.isascii() or not port_text.isdigit() or not 1 <= int(port_text[:6]) <= 65535:
+        if not name or not re.fullmatch("[0-9]{1,5}", port_text) or not 1 <= int(port_text) <= 65535:
             raise MalformedRequest("the target must be <instance id or name>:<port>")
         headers = {key.strip().lower(): value.strip() for key, _, value in (line.partition(":") for line in lines[1:])}
         principal = self._cloud.identity.authenticate(_token(headers.get("proxy-authorization", "")))
