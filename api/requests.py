@@ -81,6 +81,8 @@ def json_object(req: Request) -> dict[str, Any]:
         raw = req.get_data(cache=True)
     except RequestEntityTooLarge as error:
         raise RequestEntityTooLarge(f"the body is longer than {MAX_BODY_BYTES} bytes") from error
+    if req.content_length is None and len(raw) >= MAX_BODY_BYTES:  # in chunks: what is beyond the limit is cut off
+        raise RequestEntityTooLarge(f"the body is longer than {MAX_BODY_BYTES} bytes")
     if not raw:
         return {}
     if req.mimetype not in ("application/json", "application/merge-patch+json"):
