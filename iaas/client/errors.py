@@ -116,6 +116,10 @@ class PreconditionFailed(APIError):
     """The resource was changed since it was read (``If-Match``)."""
 
 
+class EventsExpired(APIError):
+    """The server no longer keeps all events after the given one: list the resources anew, then follow."""
+
+
 class RateLimited(APIError):
     """Too many requests; ``retry_after_s`` says when to come back."""
 
@@ -138,6 +142,10 @@ class InvalidState(Conflict):
 
 class InTransition(Conflict):
     """Another action is under way on the resource."""
+
+
+class NotCancellable(Conflict):
+    """The job has ended, or is beyond the point from which there is a way back."""
 
 
 class InUse(Conflict):
@@ -173,11 +181,13 @@ _BY_CODE: Mapping[str, type[APIError]] = {
     "in_transition": InTransition,
     "invalid_state": InvalidState,
     "in_use": InUse,
+    "not_cancellable": NotCancellable,
     "name_taken": NameTaken,
     "out_of_capacity": OutOfCapacity,
     "guest_unavailable": GuestUnavailable,
     "not_supported": NotSupported,
     "precondition_failed": PreconditionFailed,
+    "events_expired": EventsExpired,
     "rate_limited": RateLimited,
     "backend_unavailable": BackendUnavailable,
     "internal": ServerError,
@@ -191,6 +201,7 @@ _BY_STATUS: Mapping[int, tuple[type[APIError], str]] = {
     405: (InvalidInput, "method_not_allowed"),
     407: (Unauthenticated, "unauthenticated"),  # the same refusal, from the proxy into guests
     409: (Conflict, "conflict"),
+    410: (EventsExpired, "events_expired"),
     412: (PreconditionFailed, "precondition_failed"),
     413: (InvalidInput, "payload_too_large"),
     415: (InvalidInput, "unsupported_media_type"),

@@ -8,7 +8,7 @@ import logging
 import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -135,6 +135,44 @@ class Transport:
             log.debug("%s %s: %s; again in %.1f s", method, path, failure, pause_s)
             self.sleep(pause_s)
             backoff_s *= 2
+
+    def stream_lines(
+        self,
+        path: str,
+        *,
+        accept: str,
+        params: Mapping[str, Param] | None = None,
+        headers: Mapping[str, str] | None = None,
+        silence_s: float,
+    ) -> Iterator[str]:
+        """Yield the lines of an answer that goes on, until the server ends it. Nothing is tried again here.
+
+        Args:
+            accept: the media type that is asked for.
+            silence_s: a server that sends nothing for so long counts as gone.
+
+        Raises:
+            APIError: the server refused.
+            ConnectionFailed: it could not be reached, broke off or fell silent.
+            UnexpectedAnswer: it answered with another media type.
+        """
+        import httpx
+
+        request = self._build("GET", path, params, None, {**(headers or {}), "Accept": accept}, silence_s)
+        try:
+            response = self._http.send(request, stream=True)
+            try:
+                if not response.is_success:
+                    response.read()
+                    raise api_error(response.status_code, response.content, _lower(response.headers))
+                if response.headers.get("content-type", "").partition(";")[0] != accept:
+                    raise UnexpectedAnswer(f"{request.url} answered with something that is not {accept}")
+                yield from response.iter_lines()
+            finally:
+                response.close()
+        except httpx.TransportError as error:
+            reason = str(error) or type(error).__name__
+            raise ConnectionFailed(f"the connection to {self.credentials.endpoint} broke: {reason}") from error
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -60,6 +60,13 @@ def add_job(app: typer.Typer) -> None:
             job = client.jobs.get(name).wait(timeout_s=timeout_s, on_progress=lambda job: tell(describe(job)))
         show(session, job)
 
+    @command(app, "cancel")
+    def cancel(session: Session, name: NameArgument) -> None:
+        """Call a job off; the exit status is 4 when there is no way back. 'job wait' waits for its end."""
+        with session.client() as client:
+            job = client.jobs.get(name).cancel()
+        show(session, job)
+
 
 def add_event(app: typer.Typer) -> None:
     """Add the verbs of events."""
@@ -71,10 +78,19 @@ def add_event(app: typer.Typer) -> None:
         session: Session,
         after: Annotated[str | None, typer.Option(metavar="EVENT", help="Only those after this one (id).")] = None,
         resource: Annotated[str | None, typer.Option(metavar="ID", help="Only those of this resource.")] = None,
+        resource_type: Annotated[
+            str | None, typer.Option("--resource-type", metavar="TYPE", help="Only those of such resources (instance).")
+        ] = None,
+        type_prefix: Annotated[
+            str | None, typer.Option("--type", metavar="PREFIX", help="Only types that begin so (instance.del).")
+        ] = None,
     ) -> None:
         """Show events as they happen, until Ctrl-C; JSON is one object a line."""
         with session.client() as client:
-            for event in client.events.follow(after=after, resource_id=resource):
+            followed = client.events.follow(
+                after=after, resource_id=resource, resource_type=resource_type, type_prefix=type_prefix
+            )
+            for event in followed:
                 cells = [text_of(column.value(event)) for column in EVENT.columns]
                 sys.stdout.write((json.dumps(event.raw) if session.is_json else "   ".join(cells)) + "\n")
                 sys.stdout.flush()
