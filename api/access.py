@@ -41,6 +41,7 @@ ROUTES: Mapping[str, Mapping[str, Least]] = {
     "/v1/instances/<instance>/console": {"GET": _READER},
     "/v1/jobs": {"GET": _READER},
     "/v1/jobs/<job_id>": {"GET": _READER},
+    "/v1/jobs/<job_id>/actions/cancel": {"POST": _MEMBER},
     "/v1/events": {"GET": _READER},
     "/v1/key_pairs": {"GET": _READER, "POST": _MEMBER},
     "/v1/key_pairs/<key_pair>": {"GET": _READER, "PATCH": _MEMBER, "DELETE": _MEMBER},

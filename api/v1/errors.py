@@ -26,6 +26,7 @@ STATUS: Mapping[type[CloudError], int] = {
     tree.InvalidState: 409,
     tree.InTransition: 409,
     tree.InUse: 409,
+    tree.NotCancellable: 409,
     tree.OutOfCapacity: 409,
     tree.NotSupported: 409,
     tree.EventsExpired: 410,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from flask import Response
 from flask.views import MethodView
 from marshmallow import Schema, fields, validate
 
+from iaas.api.idempotency import Reply, respond
 from iaas.api.requests import Blueprint, principal
-from iaas.api.v1.schemas import FailureSchema, PageQuery, Time, listing_schema, page
+from iaas.api.v1.schemas import FailureSchema, NoBodySchema, PageQuery, Time, listing_schema, page
 from iaas.api.wiring import cloud
 from iaas.resources.jobs import Job, JobStatus
 
@@ -22,6 +24,7 @@ class ProgressSchema(Schema):
     steps = fields.Integer()
     name = fields.String()
     message = fields.String()
+    attempts = fields.Integer(metadata={"description": "how often the step has failed; it is tried again"})
 
 
 class JobSchema(Schema):
@@ -31,12 +34,16 @@ class JobSchema(Schema):
     progress = fields.Nested(ProgressSchema)
     resources = fields.Method("list_resources", metadata={"type": "array", "items": {"type": "object"}})
     error = fields.Nested(FailureSchema, allow_none=True)
+    cancel_requested = fields.Function(lambda job: job.cancel_requested_at is not None, metadata={"type": "boolean"})
     project_id = fields.String()
     created_at = Time()
     finished_at = Time(allow_none=True)
 
     def list_resources(self, job: Job) -> list[dict[str, str]]:
         return [{"type": job.resource.type, "id": job.resource.id}]
+
+
+_JOB = JobSchema()
 
 
 class JobQuery(PageQuery):
@@ -71,3 +78,13 @@ class OneJob(MethodView):
     def get(self, query: dict[str, Any], job_id: str) -> Job:
         """Show a job; with ?wait= when it has ended, or after that many seconds."""
         return cloud().jobs.wait(principal(), job_id, timeout_s=query["wait"])
+
+
+@blp.route("/jobs/<job_id>/actions/cancel")
+class Cancel(MethodView):
+    @blp.arguments(NoBodySchema)
+    @blp.response(202, JobSchema)
+    def post(self, body: dict[str, Any], job_id: str) -> Response:
+        """Call a job off: what it has done is undone, and it ends as cancelled."""
+        who, service = principal(), cloud().jobs
+        return respond(lambda: service.cancel(who, job_id), lambda job: Reply(202, _JOB.dump(job)))

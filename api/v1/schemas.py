@@ -59,6 +59,10 @@ class LabelsPatchField(fields.Dict):
         super().__init__(keys=fields.String(), values=fields.String(allow_none=True), **kwargs)
 
 
+class NoBodySchema(Schema):
+    """Takes no field at all."""
+
+
 class RefSchema(Schema):
     type = fields.String()
     id = fields.String()

@@ -33,6 +33,7 @@ class Progress:
     steps: int = 0
     name: str = ""
     message: str = ""
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class Job(Resource):
     progress: Progress | None = field(default=None, metadata=reads(lambda data: decode(Progress, data)))
     resources: tuple[ResourceRef, ...] = field(default=(), metadata=reads_all(read_reference))
     error: Failure | None = field(default=None, metadata=reads(read_failure))
+    cancel_requested: bool = False
     finished_at: datetime | None = field(default=None, metadata=TIME)
 
     @property
@@ -68,6 +70,17 @@ class Job(Resource):
             WaitTimeout: the time is over; the job goes on.
         """
         return wait_for_job(self.client, self, timeout_s=timeout_s, on_progress=on_progress)
+
+    def cancel(self) -> Job:
+        """Have the server call the job off; return it as it is then. A second call changes nothing.
+
+        It ends ``cancelled`` a little later, when what it has done is undone.
+
+        Raises:
+            NotCancellable: it has ended, or there is no way back from where it is; the message says why.
+        """
+        answer = self.client.request("POST", f"{self.path}/{self.id}/actions/cancel")
+        return Job.from_answer(self.client, answer)
 
 
 class Jobs(Collection[Job]):

@@ -102,6 +102,12 @@ class InTransition(CloudError):
     retryable = True
 
 
+class NotCancellable(CloudError):
+    """The job has ended, is being undone, or is beyond the point from which there is a way back."""
+
+    code = "not_cancellable"
+
+
 class InUse(CloudError):
     """Others depend on the resource: ``blockers`` names them."""
 
