@@ -177,7 +177,7 @@ def _remove_leftovers(settings: Settings, run_file: Path) -> None:
 def _forget(settings: Settings) -> None:
     """Remove the run file. It stays where something could not be removed: the next run then knows whose that is."""
     settings.run_file.unlink(missing_ok=True)
-    if settings.state == settings.default_state:
+    if settings.backend == "sim" and settings.state == settings.default_state:
         with contextlib.suppress(OSError):  # other things are in it
             settings.run_file.parent.rmdir()
 
