@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.postgres import Cluster, require_postgres, running_cluster
 from tests.real_host import RealHost, close_real_host, open_real_host, require_real_host
 
 
@@ -18,3 +19,18 @@ def real_host() -> Iterator[RealHost]:
         yield host
     finally:
         close_real_host(host)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A private PostgreSQL server. Skips where there is none, fails there if IAAS_REQUIRE_REAL=1."""
+    require_postgres()
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def postgres_url(postgres: Cluster) -> Iterator[str]:
+    """A database of the test's own, with the newest tables and no rows."""
+    with postgres.database() as url:
+        yield url

@@ -45,6 +45,7 @@ def make_cloud(
     zones: tuple[str, ...] = ("zone-1", "zone-2"),
     policy: Policy | None = None,
     max_waiters: int = 64,
+    database_url: str | None = None,
     **sim: Any,
 ) -> Cloud:
     """Return a cloud that has not begun to work: drive it with :func:`settle`.
@@ -54,10 +55,11 @@ def make_cloud(
         clock: a frozen one when absent.
         blocking: treat the simulation like a real backend: pool, journal before each effect.
         seed: a second cloud on the same folder needs another one, or ids come again.
+        database_url: of a database in place of SQLite.
         sim: more for ``build_sim_backend`` (``vcpus``, ``hosts_per_zone``, ``latency`` ...).
     """
     clock = clock or CloudClock(start=START, scale=0)
-    url = f"sqlite:///{folder / 'cloud.db'}" if folder else "sqlite://"
+    url = database_url or (f"sqlite:///{folder / 'cloud.db'}" if folder else "sqlite://")
     backend = build_sim_backend(folder / "sim.db" if folder else ":memory:", clock, zones=zones, **sim)
     return Cloud(
         config=CloudConfig(

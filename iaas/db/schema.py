@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, text
 
 from iaas.db.models import Base
+from iaas.db.postgres import take_lock
 from iaas.db.store import Store
 from iaas.kernel.errors import Unavailable
 from iaas.migrations import HEAD, script_location
+
+_LOCK = "schema"
 
 
 def upgrade(store: Store) -> None:
@@ -24,6 +27,9 @@ def upgrade(store: Store) -> None:
         return
     if current is None:
         with store.engine.begin() as connection:
+            take_lock(connection, _LOCK)
+            if _revision(connection) is not None:  # another process of the fleet was first
+                return
             Base.metadata.create_all(connection, checkfirst=False)
             connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
             connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
@@ -44,6 +50,7 @@ def migrate(store: Store, current: str | None) -> None:
     config = Config()
     config.set_main_option("script_location", script_location())
     with store.engine.begin() as connection:
+        take_lock(connection, _LOCK)
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
@@ -54,6 +61,10 @@ def migrate(store: Store, current: str | None) -> None:
 def current_revision(store: Store) -> str | None:
     """Return the revision a database is at; None when it is empty."""
     with store.engine.connect() as connection:
-        if not inspect(connection).has_table("alembic_version"):
-            return None
-        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        return _revision(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

@@ -19,8 +19,11 @@ from typing import Any, TypeVar
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
+from iaas.db.commit_hook import with_hook
+from iaas.db.postgres import WRITE_TRIES, backoff_s, passes, postgres_engines
 from iaas.kernel.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -36,6 +39,7 @@ class Tx:
     def __init__(self, connection: Connection, now: datetime) -> None:
         self.connection = connection
         self.now = now
+        self.before_commit: list[Callable[[], None]] = []  # what is written last of all, in this order
         self.after_commit: list[Callable[[], None]] = []
         self.has_events = False  # set by the events' repository
 
@@ -67,9 +71,8 @@ class Store:
             in_memory = make_url(url).database in (None, "", ":memory:")
             self._read_engine = self._write_engine if in_memory else _sqlite_engine(url, immediate=False)
         else:
-            self._write_engine = create_engine(url, pool_size=16, max_overflow=16, pool_pre_ping=True)
-            self._read_engine = self._write_engine
-        self._memory_lock = self._writer if self._read_engine is self._write_engine and self._is_sqlite else None
+            self._write_engine, self._read_engine = postgres_engines(url)
+        self._memory_lock = self._writer if self._read_engine is self._write_engine else None
 
     @property
     def engine(self) -> Engine:
@@ -90,24 +93,43 @@ class Store:
         """Run ``work`` in a transaction and return its result once that is committed.
 
         ``work`` may raise: then nothing of it stays, and the exception comes out here. It must not call
-        ``write`` again, nor block on anything but the database.
+        ``write`` again, nor block on anything but the database. It may be run again from its beginning (on
+        PostgreSQL, when its transaction was sacrificed to another), so it changes nothing outside of the database
+        that a second run would not set right.
         """
+        work = with_hook(work)
         if not self._is_sqlite:
-            with self._write_engine.begin() as connection:
-                tx = Tx(connection, self._clock.now())
-                result = work(tx)
-                if tx.has_events:
-                    tx.after_commit.append(self.on_events)
-                worked_at = time.perf_counter()
-            self.on_group(1, time.perf_counter() - worked_at)
-            _run_all(tx.after_commit)
-            return result
+            return self._write_alone(work)
         future: Future[T] = Future()
         self._queue.append((work, future))
         with self._writer:
             while not future.done():  # more than one group may stand before ours
                 self._write_group()
         return future.result()
+
+    def _write_alone(self, work: Callable[[Tx], T]) -> T:
+        """Run ``work`` in a transaction of its own, again when PostgreSQL sacrificed it to another one."""
+        tries = 0
+        while True:
+            try:
+                with self._write_engine.begin() as connection:
+                    tx = Tx(connection, self._clock.now())
+                    result = work(tx)
+                    _run_in_turn(tx.before_commit)
+                    worked_at = time.perf_counter()
+                break
+            except DBAPIError as error:
+                tries += 1
+                if tries == WRITE_TRIES or not passes(error):
+                    raise
+                pause_s = backoff_s(tries)
+                log.info("write_repeated", tries=tries, pause_s=round(pause_s, 3), reason=str(error.orig))
+                time.sleep(pause_s)  # there is no state to wait for: the others must get out of each other's way
+        if tx.has_events:
+            tx.after_commit.append(self.on_events)
+        self.on_group(1, time.perf_counter() - worked_at)
+        _run_all(tx.after_commit)
+        return result
 
     def _write_group(self) -> None:
         group: list[tuple[Callable[[Tx], Any], Future[Any]]] = []
@@ -122,6 +144,8 @@ class Store:
                     savepoint = connection.begin_nested() if len(group) > 1 else None
                     try:
                         result = work(tx)
+                        if tx.before_commit:
+                            _run_in_turn(tx.before_commit)
                         if savepoint is not None:
                             savepoint.commit()
                     except BaseException as error:
@@ -157,6 +181,11 @@ class Store:
 def _in_transaction(connection: Connection) -> bool:
     driver_connection: Any = connection.connection.driver_connection
     return bool(driver_connection.in_transaction)
+
+
+def _run_in_turn(actions: list[Callable[[], None]]) -> None:
+    for action in actions:
+        action()
 
 
 def _run_all(actions: list[Callable[[], None]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from iaas.config import CloudConfig
+from iaas.db.postgres import take_lock
 from iaas.db.repositories import catalog, identity, networks, shared
 from iaas.db.store import Store, Tx
 from iaas.drivers.interface import Backend, MachineKind
@@ -56,6 +57,7 @@ def prepare(
     """
 
     def work(tx: Tx) -> FirstCredentials | None:
+        take_lock(tx.connection, "first state")  # the processes of a fleet start side by side
         for index, zone in enumerate(config.zones):
             _ensure_zone(tx, ids, zone, index)
         _sync_hosts(tx, ids, backend)
@@ -153,8 +155,15 @@ def deployment_tag(store: Store, ids: IdSource, wanted: str | None = None) -> st
     if tag is not None:
         return tag
     fresh = wanted or id_prefixes.suffix(ids.new("tag"))[:4]
-    store.write(lambda tx: shared.put_setting(tx, "deployment_tag", fresh))
-    return fresh
+
+    def work(tx: Tx) -> str:
+        take_lock(tx.connection, "first state")
+        known = shared.get_setting(tx.connection, "deployment_tag")
+        if known is None:
+            shared.put_setting(tx, "deployment_tag", fresh)
+        return known or fresh
+
+    return store.write(work)
 
 
 def _ensure_zone(tx: Tx, ids: IdSource, zone: str, index: int) -> None:

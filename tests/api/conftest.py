@@ -13,10 +13,26 @@ from iaas.resources.common import Role
 from tests.api.calling import Caller
 from tests.factories import TOKEN, open_cloud, principal_in
 
+ON_BOTH_DATABASES = {"test_conventions", "test_instances", "test_other_routes", "test_states"}
+"""The modules whose tests run on PostgreSQL as well: those that look at what is kept."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "database_url" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in ON_BOTH_DATABASES:
+        metafunc.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+
 
 @pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    with open_cloud() as opened:
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """None for SQLite in memory, or the URL of a fresh database on PostgreSQL."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return None
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def cloud(database_url: str | None) -> Iterator[Cloud]:
+    with open_cloud(database_url=database_url) as opened:
         yield opened
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, select
 
 from iaas.db.models import EventRow
+from iaas.db.postgres import take_lock
 from iaas.db.repositories import shared
 from iaas.db.statements import insert_row
 from iaas.db.store import Tx
@@ -17,6 +18,7 @@ from iaas.resources.jobs import Event, EventFilter
 _events = EventRow.__table__
 
 _PURGED_THROUGH = "events_purged_through"
+_TURN = "event ids"
 
 
 def add(
@@ -31,6 +33,7 @@ def add(
     data: dict[str, Any] | None = None,
 ) -> None:
     """Write one event into the open transaction; followers are told after its commit."""
+    is_first = not tx.has_events
     tx.has_events = True
     values = {
         "type": type,
@@ -43,7 +46,14 @@ def add(
         "data": data or {},
         "created_at": tx.now,
     }
-    insert_row(tx.connection, _events, values)
+    if tx.connection.dialect.name == "sqlite":
+        insert_row(tx.connection, _events, values)  # the only writer: ids are in the order of commits
+        return
+    # Who has seen an id must have seen all smaller ones, so ids are given out in turn, from here to the commit.
+    # That is last of all: nobody waits for anything else while it is his turn. See ADR 0007.
+    if is_first:
+        tx.before_commit.append(lambda: take_lock(tx.connection, _TURN))
+    tx.before_commit.append(lambda: insert_row(tx.connection, _events, values))
 
 
 def list_after(

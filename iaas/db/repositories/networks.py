@@ -16,6 +16,7 @@ from iaas.resources.catalog import Network
 _networks = NetworkRow.__table__
 
 _GET = Prepared(select(_networks).where(_networks.c.id == bindparam("id")))
+_TURN = Prepared(select(_networks.c.next_offset).where(_networks.c.id == bindparam("id")).with_for_update())
 _OF_ZONE = Prepared(select(_networks).where(_networks.c.zone == bindparam("zone")))
 
 _FIRST_OFFSET = 10  # below: the gateway, and room for services of ours
@@ -54,7 +55,8 @@ def claim_address(tx: Tx, network: Network, *, nic_id: str) -> str | None:
     """Claim the next free address of the network for a NIC; None when all are taken."""
     block = ipaddress.ip_network(network.cidr)
     last = block.num_addresses - 2
-    offset = int(_GET.first(tx.connection, {"id": network.id}).next_offset)
+    # Two at once take turns here: otherwise each would try the other's addresses one by one, waiting at each.
+    offset = int(_TURN.first(tx.connection, {"id": network.id}).next_offset)
     for _ in range(min(last, _MAX_TRIES)):
         if offset > last:
             offset = _FIRST_OFFSET
