@@ -139,6 +139,7 @@ class GuestProxy:
         nic = next((nic for nic in instance.nics if nic.address), None)
         if instance.status != InstanceStatus.RUNNING or nic is None or nic.address is None:
             raise InvalidState(f"instance {instance.id} is {instance.status}, not running")
+        self._cloud.instances.refuse_when_host_is_down(instance)
         with translated():
             try:
                 return networks.dial(nic.network_id, nic.address, int(port_text), timeout_s=DIAL_TIMEOUT_S)

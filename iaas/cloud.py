@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import structlog
 
 from iaas.config import CloudConfig
+from iaas.db.ownership import ExecutorClaim
 from iaas.db.repositories import events, instances, jobs, networks
 from iaas.db.schema import upgrade
 from iaas.db.store import Store, Tx
@@ -19,11 +21,15 @@ from iaas.kernel import ids as id_prefixes
 from iaas.kernel.clock import CloudClock, WallClock
 from iaas.kernel.errors import ResourceRef
 from iaas.kernel.ids import IdSource
+from iaas.metrics import CloudMetrics
+from iaas.metrics.readings import CloudReadings, StoreReadings
 from iaas.resources.instances import Instance, InstanceStatus
 from iaas.resources.jobs import Job
 from iaas.services.bootstrap import FirstCredentials, prepare, renew_credentials
 from iaas.services.catalog import CatalogService
 from iaas.services.events import EventService
+from iaas.services.health import BackendHealth
+from iaas.services.idempotency import IdempotencyService
 from iaas.services.identity import IdentityService
 from iaas.services.instances import InstanceService
 from iaas.services.jobs import JobService
@@ -35,6 +41,8 @@ from iaas.workflows.deadlines import STEP_DEADLINES_S
 from iaas.workflows.machine_steps import network_spec
 
 log = structlog.get_logger(__name__)
+
+LOOK_EVERY_S = 10.0
 
 
 class Cloud:
@@ -69,6 +77,8 @@ class Cloud:
         self.signals = JobSignals(self.wait_slots)
         self.event_feed = EventFeed(self.wait_slots)
         store.on_events = self.event_feed.news
+        self.metrics = CloudMetrics()
+        store.on_group = self.metrics.group_committed
         vault = Vault(config.state_dir / "secret.key" if config.state_dir else None)
         self._vault = vault
         self.first_credentials = prepare(store, ids, backend, config, vault, given_credentials)
@@ -81,15 +91,23 @@ class Cloud:
             deadlines_s=STEP_DEADLINES_S,
             signals=self.signals,
             add_job=self._add_job,
+            observer=self.metrics,
+            driver_calls=config.driver_calls,
         )
+        self._claim = ExecutorClaim(store)
+        self.health = BackendHealth(backend)
+        if backend.blocking:
+            self.executor.periodic.add("look_at_backends", self.health.look, interval_s=LOOK_EVERY_S)
+        self.idempotency = IdempotencyService(store, clock, vault, owner=secrets.token_hex(8))
         self.identity = IdentityService(store, ids, clock, vault)
-        self.catalog = CatalogService(store, ids)
+        self.catalog = CatalogService(store, ids, frozenset(host.name for host in backend.hosts))
         self.key_pairs = KeyPairService(store, ids)
-        self.instances = InstanceService(store, ids, backend, config.policy, self._add_job)
+        self.instances = InstanceService(store, ids, backend, self.health, config.policy, self._add_job)
         self.jobs = JobService(store, self.signals, self.executor)
         self.events = EventService(store, clock, self.event_feed, config.event_retention)
         self.metadata = MetadataService(store)
         self.executor.periodic.add("purge_events", self.events.purge, interval_s=config.event_retention.purge_every_s)
+        self._publish_readings()
         for driver in backend.compute.values():
             driver.on_lifecycle(self._on_lifecycle)
 
@@ -118,10 +136,27 @@ class Cloud:
         tx.on_commit(lambda: self.executor.submit(job.id))
         return job
 
+    def _publish_readings(self) -> None:
+        readings = CloudReadings(
+            backend_name=self.backend.name,
+            store=self.store,
+            clock=self.clock,
+            executor=self.executor,
+            wait_slots=self.wait_slots,
+            findings=dict,
+        )
+        self.metrics.read_from(readings.read)
+        self.metrics.read_from(StoreReadings(self.store).read)
+
     # -- life ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Take up unfinished jobs, bring rows and backend together, and begin to work."""
+        """Take up unfinished jobs, bring rows and backend together, and begin to work.
+
+        Raises:
+            Unavailable: another process works on this database.
+        """
+        self._claim.acquire()
         if self.backend.blocking:
             self._rebuild_networks()
             self._follow_machines()
@@ -135,6 +170,7 @@ class Cloud:
         self.end_waits()
         self.executor.stop()
         self.backend.close()
+        self._claim.release()
         self.store.close()
 
     def end_waits(self) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Response
 from flask.views import MethodView
 from marshmallow import Schema, fields, validate
 
+from iaas.api.idempotency import Reply, respond
 from iaas.api.requests import Blueprint, principal
 from iaas.api.v1.schemas import (
     NAME,
@@ -20,7 +21,7 @@ from iaas.api.v1.schemas import (
     page,
 )
 from iaas.api.wiring import cloud
-from iaas.resources.catalog import Flavor, Host, Image, Zone
+from iaas.resources.catalog import Flavor, Host, HostStatus, Image, Zone
 
 blp = Blueprint("catalog", __name__, description="What instances are made of, and where.")
 
@@ -37,6 +38,10 @@ class ZoneSchema(Schema):
     created_at = Time()
 
 
+class HostPatchSchema(LabelsPatchSchema):
+    status = fields.String(validate=validate.OneOf([status.value for status in HostStatus]))
+
+
 class HostSchema(Schema):
     id = fields.String()
     name = fields.String()
@@ -49,6 +54,9 @@ class HostSchema(Schema):
     memory_mib_used = fields.Integer()
     disk_gib = fields.Integer()
     disk_gib_used = fields.Integer()
+    vcpu_overcommit = fields.Float(metadata={"description": "vcpus are what the host has, times this"})
+    memory_overcommit = fields.Float()
+    disk_overcommit = fields.Float()
     created_at = Time()
     updated_at = Time()
 
@@ -89,7 +97,7 @@ class ImageQuery(LabelledPageQuery):
 
 
 class HostQuery(LabelledPageQuery):
-    status = fields.String(validate=validate.OneOf(["up", "draining", "down"]))
+    status = fields.String(validate=validate.OneOf([status.value for status in HostStatus]))
     zone = fields.String(validate=validate.Length(1, 128))
 
 
@@ -132,11 +140,11 @@ class OneHost(MethodView):
         """Show a host (admins)."""
         return cloud().catalog.get_host(principal(), host)
 
-    @blp.arguments(LabelsPatchSchema)
+    @blp.arguments(HostPatchSchema)
     @blp.response(200, HostSchema)
     def patch(self, body: dict[str, Any], host: str) -> Host:
-        """Change labels (admins, merge patch)."""
-        return cloud().catalog.label_host(principal(), host, body.get("labels", {}))
+        """Change status and labels (admins, merge patch)."""
+        return cloud().catalog.update_host(principal(), host, labels=body.get("labels"), status=body.get("status"))
 
 
 @blp.route("/flavors")
@@ -149,10 +157,10 @@ class Flavors(MethodView):
 
     @blp.arguments(NewFlavorSchema)
     @blp.response(201, FlavorSchema)
-    def post(self, body: dict[str, Any]) -> tuple[Flavor, int, dict[str, str]]:
+    def post(self, body: dict[str, Any]) -> Response:
         """Create a flavor (admins)."""
-        flavor = cloud().catalog.create_flavor(principal(), **body)
-        return flavor, 201, {"Location": f"/v1/flavors/{flavor.id}"}
+        who, service = principal(), cloud().catalog
+        return respond(lambda: service.create_flavor(who, **body), _new_flavor)
 
 
 @blp.route("/flavors/<flavor>")
@@ -197,9 +205,8 @@ class OneImage(MethodView):
         return cloud().catalog.label_image(principal(), image, body.get("labels", {}))
 
 
-def created(document: dict[str, Any], location: str) -> Response:
-    """Return a 201 for a resource that is there at once."""
-    response = jsonify(document)
-    response.status_code = 201
-    response.headers["Location"] = location
-    return response
+_FLAVOR = FlavorSchema()
+
+
+def _new_flavor(flavor: Flavor) -> Reply:
+    return Reply(201, _FLAVOR.dump(flavor), f"/v1/flavors/{flavor.id}")

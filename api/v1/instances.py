@@ -10,6 +10,7 @@ from flask import Response, jsonify, request
 from flask.views import MethodView
 from marshmallow import Schema, fields, validate
 
+from iaas.api.idempotency import Reply, respond, respond_after
 from iaas.api.requests import Blueprint, principal
 from iaas.api.v1.jobs import JobSchema
 from iaas.api.v1.schemas import (
@@ -18,6 +19,7 @@ from iaas.api.v1.schemas import (
     LabelledPageQuery,
     LabelsField,
     LabelsPatchField,
+    NoBodySchema,
     StrictBoolean,
     StrictInteger,
     Time,
@@ -26,7 +28,15 @@ from iaas.api.v1.schemas import (
 )
 from iaas.api.wiring import cloud
 from iaas.kernel.errors import FieldError, InvalidInput, PreconditionFailed
-from iaas.resources.instances import ExecOutcome, Instance, InstanceStatus, InstanceTransition, NewInstance
+from iaas.resources.instances import (
+    ExecOutcome,
+    Instance,
+    InstanceStatus,
+    InstanceTransition,
+    NewInstance,
+    PlacementRule,
+    PlacementWish,
+)
 from iaas.resources.jobs import Job
 
 blp = Blueprint("instances", __name__, description="VMs and container machines, one and the same to their tenant.")
@@ -73,10 +83,27 @@ class InstanceSchema(Schema):
     nics = fields.List(fields.Nested(NICSchema))
     address = fields.String(allow_none=True)
     host_id = fields.String(allow_none=True)
+    placement = fields.Dict(allow_none=True, metadata={"description": "the rules it was placed by"})
     guest_ready_at = Time(allow_none=True)
     created_at = Time()
     updated_at = Time()
     deleted_at = Time(allow_none=True)
+    purge_at = Time(allow_none=True, metadata={"description": "until then a deleted instance can be recovered"})
+    purged_at = Time(allow_none=True)
+
+
+class PlacementRuleSchema(Schema):
+    """Either ``instances`` or ``label_selector``."""
+
+    instances = fields.List(fields.String(validate=validate.Length(1, 128)), validate=validate.Length(1, 64))
+    label_selector = fields.String(validate=validate.Length(1, 4096))
+    strict = StrictBoolean(load_default=True, metadata={"description": "false: a wish, not a condition"})
+
+
+class PlacementSchema(Schema):
+    affinity = fields.Nested(PlacementRuleSchema, metadata={"description": "on a host with one of these"})
+    anti_affinity = fields.Nested(PlacementRuleSchema, metadata={"description": "on a host with none of these"})
+    host = fields.String(validate=validate.Length(1, 128), metadata={"description": "name or id (admins)"})
 
 
 class NewInstanceSchema(Schema):
@@ -95,6 +122,7 @@ class NewInstanceSchema(Schema):
     labels = LabelsField()
     nesting = StrictBoolean()
     privileged = StrictBoolean()
+    placement = fields.Nested(PlacementSchema)
 
 
 class BatchSchema(Schema):
@@ -123,10 +151,6 @@ class InstanceQuery(LabelledPageQuery):
     kind = fields.String(validate=validate.OneOf(KINDS))
     zone = fields.String(validate=validate.Length(1, 128))
     deleted = fields.Boolean(load_default=False)
-
-
-class NoBodySchema(Schema):
-    """Takes no field at all."""
 
 
 class StopSchema(Schema):
@@ -169,6 +193,7 @@ class ConsoleSchema(Schema):
 
 _INSTANCE = InstanceSchema()
 _JOB = JobSchema()
+_EXEC_OUTCOME = ExecOutcomeSchema()
 
 
 @blp.route("/instances")
@@ -183,19 +208,18 @@ class Instances(MethodView):
     @blp.response(202, AcceptedSchema)
     def post(self, body: dict[str, Any]) -> Response:
         """Create an instance."""
-        instance, job = cloud().instances.create(principal(), [_wish(body)])[0]
-        return _accepted(instance, job)
+        wish = _wish(body)
+        return respond(lambda: cloud().instances.create(principal(), [wish]), _created)
 
 
 @blp.route("/instances:batch")
 class InstanceBatch(MethodView):
     @blp.arguments(BatchSchema)
     @blp.response(202, BatchAcceptedSchema)
-    def post(self, body: dict[str, Any]) -> dict[str, Any]:
+    def post(self, body: dict[str, Any]) -> Response:
         """Create many instances, all or none."""
         wishes = [_wish(part, f"instances.{index}.") for index, part in enumerate(body["instances"])]
-        accepted = cloud().instances.create(principal(), wishes, is_batch=True)
-        return {"instances": [instance for instance, _ in accepted], "jobs": [job for _, job in accepted]}
+        return respond(lambda: cloud().instances.create(principal(), wishes, is_batch=True), _created_all)
 
 
 @blp.route("/instances/<instance>")
@@ -214,7 +238,9 @@ class OneInstance(MethodView):
     @blp.response(202, AcceptedSchema)
     def delete(self, instance: str) -> Response:
         """Delete an instance."""
-        return _accepted(*cloud().instances.delete(principal(), instance, if_generation=if_generation()))
+        return respond(
+            lambda: cloud().instances.delete(principal(), instance, if_generation=if_generation()), _accepted
+        )
 
 
 @blp.route("/instances/<instance>/actions/start")
@@ -223,7 +249,7 @@ class Start(MethodView):
     @blp.response(202, AcceptedSchema)
     def post(self, body: dict[str, Any], instance: str) -> Response:
         """Start a stopped instance."""
-        return _accepted(*cloud().instances.start(principal(), instance, if_generation=if_generation()))
+        return respond(lambda: cloud().instances.start(principal(), instance, if_generation=if_generation()), _accepted)
 
 
 @blp.route("/instances/<instance>/actions/stop")
@@ -232,7 +258,9 @@ class Stop(MethodView):
     @blp.response(202, AcceptedSchema)
     def post(self, body: dict[str, Any], instance: str) -> Response:
         """Ask the guest to stop; cut its power after timeout_s, or at once with force."""
-        return _accepted(*cloud().instances.stop(principal(), instance, **body, if_generation=if_generation()))
+        return respond(
+            lambda: cloud().instances.stop(principal(), instance, **body, if_generation=if_generation()), _accepted
+        )
 
 
 @blp.route("/instances/<instance>/actions/restart")
@@ -241,7 +269,9 @@ class Restart(MethodView):
     @blp.response(202, AcceptedSchema)
     def post(self, body: dict[str, Any], instance: str) -> Response:
         """Stop as above, then start."""
-        return _accepted(*cloud().instances.restart(principal(), instance, **body, if_generation=if_generation()))
+        return respond(
+            lambda: cloud().instances.restart(principal(), instance, **body, if_generation=if_generation()), _accepted
+        )
 
 
 @blp.route("/instances/<instance>/actions/resize")
@@ -250,7 +280,9 @@ class Resize(MethodView):
     @blp.response(202, AcceptedSchema)
     def post(self, body: dict[str, Any], instance: str) -> Response:
         """Give a stopped instance another shape."""
-        return _accepted(*cloud().instances.resize(principal(), instance, **body, if_generation=if_generation()))
+        return respond(
+            lambda: cloud().instances.resize(principal(), instance, **body, if_generation=if_generation()), _accepted
+        )
 
 
 @blp.route("/instances/<instance>/actions/rebuild")
@@ -259,17 +291,20 @@ class Rebuild(MethodView):
     @blp.response(202, AcceptedSchema)
     def post(self, body: dict[str, Any], instance: str) -> Response:
         """Give the instance a fresh root disk from an image and start it."""
-        return _accepted(*cloud().instances.rebuild(principal(), instance, **body, if_generation=if_generation()))
+        return respond(
+            lambda: cloud().instances.rebuild(principal(), instance, **body, if_generation=if_generation()), _accepted
+        )
 
 
 @blp.route("/instances/<instance>/actions/exec")
 class Exec(MethodView):
     @blp.arguments(ExecSchema)
     @blp.response(200, ExecOutcomeSchema)
-    def post(self, body: dict[str, Any], instance: str) -> ExecOutcome:
+    def post(self, body: dict[str, Any], instance: str) -> Response:
         """Run a command in the guest as root and wait for its end."""
-        return cloud().instances.execute(
-            principal(), instance, body["command"], timeout_s=body["timeout_s"], stdin=body["stdin"]
+        command, rest = body.pop("command"), body
+        return respond_after(
+            lambda: cloud().instances.execute(principal(), instance, command, **rest), _executed, is_secret=True
         )
 
 
@@ -309,14 +344,39 @@ def _wish(body: dict[str, Any], prefix: str = "") -> NewInstance:
             raise InvalidInput(
                 f"{field}: is not base64", errors=[FieldError(field, "invalid", "is not base64")]
             ) from error
-    return NewInstance(**{**body, "key_pairs": tuple(body.get("key_pairs", ()))}, user_data=raw)
+    placement = _placement(body.pop("placement", None))
+    key_pairs = tuple(body.get("key_pairs", ()))
+    return NewInstance(**{**body, "key_pairs": key_pairs}, user_data=raw, placement=placement)
 
 
-def _accepted(instance: Instance, job: Job) -> Response:
-    response = jsonify({"instance": _INSTANCE.dump(instance), "job": _JOB.dump(job)})
-    response.status_code = 202
-    response.headers["Location"] = f"/v1/instances/{instance.id}"
-    return response
+def _placement(body: dict[str, Any] | None) -> PlacementWish | None:
+    if body is None:
+        return None
+    rules = {
+        name: PlacementRule(**{**body[name], "instances": tuple(body[name].get("instances", ()))})
+        for name in ("affinity", "anti_affinity")
+        if name in body
+    }
+    return PlacementWish(host=body.get("host"), **rules)
+
+
+def _accepted(result: tuple[Instance, Job]) -> Reply:
+    instance, job = result
+    document = {"instance": _INSTANCE.dump(instance), "job": _JOB.dump(job)}
+    return Reply(202, document, f"/v1/instances/{instance.id}")
+
+
+def _created(results: list[tuple[Instance, Job]]) -> Reply:
+    return _accepted(results[0])
+
+
+def _created_all(results: list[tuple[Instance, Job]]) -> Reply:
+    instances = [_INSTANCE.dump(instance) for instance, _ in results]
+    return Reply(202, {"instances": instances, "jobs": [_JOB.dump(job) for _, job in results]})
+
+
+def _executed(outcome: ExecOutcome) -> Reply:
+    return Reply(200, _EXEC_OUTCOME.dump(outcome))
 
 
 def _tagged(instance: Instance) -> Response:

@@ -8,6 +8,7 @@ Values may be longer here (255) and hold ``:/@+``, since cloud tools put paths a
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from iaas.kernel.errors import FieldError, InvalidInput
@@ -68,6 +69,13 @@ def _term(part: str) -> LabelTerm:
             errors=[FieldError("label_selector", "invalid", f"{part!r} is not a requirement such as a=b, !c")],
         )
     return term
+
+
+def fits(labels: Mapping[str, str], terms: Sequence[LabelTerm]) -> bool:
+    """Return whether labels satisfy all of a selector's terms."""
+    return all(
+        (term.key in labels and (not term.values or labels[term.key] in term.values)) != term.negated for term in terms
+    )
 
 
 def check_labels(labels: dict[str, str]) -> None:

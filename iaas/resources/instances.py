@@ -82,6 +82,27 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementRule:
+    """Which other instances to be near to, or far from: those named (ids or names), or those a selector finds.
+
+    ``strict`` rules must hold; others are wishes that room and hosts may overrule.
+    """
+
+    instances: tuple[str, ...] = ()
+    label_selector: str | None = None
+    strict: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementWish:
+    """Where to put a new instance; ``host`` (id or name) is for admins."""
+
+    affinity: PlacementRule | None = None
+    anti_affinity: PlacementRule | None = None
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewInstance:
     """A wish for an instance, checked for form only. ``flavor`` excludes ``vcpus`` and ``memory_mib``."""
 
@@ -99,6 +120,7 @@ class NewInstance:
     labels: dict[str, str] | None = None
     nesting: bool = False
     privileged: bool = False
+    placement: PlacementWish | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from iaas.db.repositories import catalog, shared
 from iaas.db.repositories.query import Listing
 from iaas.db.store import Store, Tx
 from iaas.kernel import ids as id_prefixes
-from iaas.kernel.errors import AlreadyExists, FieldError, NotFound, ResourceRef
+from iaas.kernel.errors import AlreadyExists, FieldError, InvalidState, NotFound, ResourceRef
 from iaas.kernel.ids import IdSource
 from iaas.kernel.labels import check_labels
-from iaas.resources.catalog import Flavor, Host, Image, Zone
+from iaas.resources.catalog import Flavor, Host, HostStatus, Image, Zone
 from iaas.resources.common import Principal, Role
 from iaas.services.access import require
 from iaas.services.labelling import merged_labels
 
 
 class CatalogService:
-    def __init__(self, store: Store, ids: IdSource) -> None:
+    """``reported_hosts`` are the names that the backend reports."""
+
+    def __init__(self, store: Store, ids: IdSource, reported_hosts: frozenset[str]) -> None:
         self._store = store
         self._ids = ids
+        self._reported_hosts = reported_hosts
 
     def list_zones(self, listing: Listing) -> tuple[list[Zone], str | None]:
         with self._store.read() as connection:
@@ -57,13 +62,34 @@ class CatalogService:
             raise NotFound(f"there is no host {id_or_name}", resource=ResourceRef("host", id_or_name))
         return found
 
-    def label_host(self, principal: Principal, id_or_name: str, labels: dict[str, str | None]) -> Host:
-        """Change a host's labels (admins; a merge patch)."""
+    def update_host(
+        self,
+        principal: Principal,
+        id_or_name: str,
+        *,
+        labels: dict[str, str | None] | None = None,
+        status: str | None = None,
+    ) -> Host:
+        """Change a host's labels (a merge patch) and status (admins).
+
+        A draining host keeps its machines and gets no new ones; on one that is down nothing more is begun, and
+        what its instances were stays written. Both outlive a restart of the server.
+
+        Raises:
+            InvalidState: the backend does not report the host, so it stays down.
+        """
         host = self.get_host(principal, id_or_name)
         merged = merged_labels(host.labels, labels)
+        if status not in (None, HostStatus.DOWN) and host.name not in self._reported_hosts:
+            raise InvalidState(
+                f"host {host.name} is not reported by the backend: it is down until it comes back",
+                code="host_down",
+                resource=ResourceRef("host", host.id),
+            )
+        changes: dict[str, Any] = {} if status is None else {"status": status, "wanted_status": status}
 
         def work(tx: Tx) -> None:
-            catalog.update_host(tx, host.name, labels=merged)
+            catalog.update_host(tx, host.name, labels=merged, **changes)
             shared.set_labels(tx, host.id, merged)
 
         self._store.write(work)
@@ -82,18 +108,15 @@ class CatalogService:
         require(principal, Role.ADMIN)
         check_labels(labels or {})
         flavor_id = self._ids.new(id_prefixes.FLAVOR)
-        self._store.write(
-            lambda tx: add_flavor(
-                tx,
-                flavor_id,
-                name=name,
-                vcpus=vcpus,
-                memory_mib=memory_mib,
-                root_disk_gib=root_disk_gib,
-                labels=labels or {},
-            )
-        )
-        return self.get_flavor(flavor_id)
+        shape = {"vcpus": vcpus, "memory_mib": memory_mib, "root_disk_gib": root_disk_gib}
+
+        def work(tx: Tx) -> Flavor:
+            add_flavor(tx, flavor_id, name=name, labels=labels or {}, **shape)
+            made = catalog.get_flavor(tx.connection, flavor_id)
+            assert made is not None  # noqa: S101 - written above, in this transaction
+            return made
+
+        return self._store.write(work)
 
     def list_flavors(self, listing: Listing) -> tuple[list[Flavor], str | None]:
         with self._store.read() as connection:

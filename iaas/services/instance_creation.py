@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from iaas.config import Policy
 from iaas.db.repositories import catalog, events, instances, networks, shared
 from iaas.db.store import Store, Tx
-from iaas.drivers.interface import Backend, MachineKind
+from iaas.drivers.interface import MachineKind
 from iaas.kernel import ids as id_prefixes
 from iaas.kernel.errors import (
     AlreadyExists,
@@ -27,9 +27,9 @@ from iaas.resources.catalog import Image, Network
 from iaas.resources.common import Principal
 from iaas.resources.instances import Instance, InstanceStatus, NewInstance
 from iaas.resources.jobs import Job
-from iaas.services.driver_errors import translated
+from iaas.services.health import BackendHealth
 from iaas.services.naming import check_hostname, hostname_from
-from iaas.services.placement import place
+from iaas.services.placement import Amounts, Placement, place, resolve
 from iaas.transitions import INSTANCE_MOVES
 
 _MAC_TRIES = 16
@@ -56,15 +56,16 @@ class _Plan:
     network: Network
     key_pairs: list[str]
     authorized_keys: list[str]
+    placement: Placement | None
 
 
 class InstanceCreation:
     def __init__(
-        self, store: Store, ids: IdSource, backend: Backend, policy: Policy, add_job: Callable[..., Job]
+        self, store: Store, ids: IdSource, health: BackendHealth, policy: Policy, add_job: Callable[..., Job]
     ) -> None:
         self._store = store
         self._ids = ids
-        self._backend = backend
+        self._health = health
         self._policy = policy
         self._add_job = add_job
 
@@ -83,11 +84,9 @@ class InstanceCreation:
                 for index, wish in enumerate(wishes)
             ]
         for kind in sorted({MachineKind(plan.wish.kind) for plan in plans}):
-            with translated():
-                self._backend.compute[kind].check_available()
+            self._health.check(kind)
         if plans:
-            with translated():
-                self._backend.networks.check_available()
+            self._health.check_networks()
         return self._store.write(lambda tx: [self._accept(tx, principal, plan) for plan in plans])
 
     def _plan(self, connection: Connection, principal: Principal, wish: NewInstance, prefix: str) -> _Plan:
@@ -98,11 +97,17 @@ class InstanceCreation:
             raise _invalid(
                 prefix + "image", "no_artefact", f"image {image.name} has no artefact for the kind {wish.kind}"
             )
+        placement = resolve(connection, principal, wish.placement, prefix)
+        host = placement.host if placement is not None else None
         zones = catalog.zone_names(connection)
-        zone = wish.zone or (zones[0] if zones else "")
+        zone = wish.zone or (host.zone if host is not None else zones[0] if zones else "")
         network = networks.of_zone(connection, zone)
         if zone not in zones or network is None:
             raise _invalid(prefix + "zone", "not_found", f"there is no zone {zone}; there are {', '.join(zones)}")
+        if host is not None and host.zone != zone:
+            raise _invalid(
+                prefix + "placement.host", "other_zone", f"host {host.name} is in {host.zone}, not in {zone}"
+            )
         if wish.kind != MachineKind.CONTAINER:
             for name in ("nesting", "privileged"):
                 if getattr(wish, name):
@@ -145,6 +150,7 @@ class InstanceCreation:
             network=network,
             key_pairs=names,
             authorized_keys=keys,
+            placement=placement,
         )
 
     def _accept(self, tx: Tx, principal: Principal, plan: _Plan) -> tuple[Instance, Job]:
@@ -157,10 +163,16 @@ class InstanceCreation:
                 f"there is an instance named {name} in this project already",
                 errors=[FieldError(plan.field_prefix + "name", "taken", "is taken in this project")],
             )
-        host_id = place(
-            tx, zone=plan.zone, vcpus=shape.vcpus, memory_mib=shape.memory_mib, disk_gib=shape.root_disk_gib
-        )
         labels = wish.labels or {}
+        host_id = place(
+            tx,
+            project_id=principal.project_id,
+            zone=plan.zone,
+            amounts=Amounts(vcpus=shape.vcpus, memory_mib=shape.memory_mib, disk_gib=shape.root_disk_gib),
+            placement=plan.placement,
+            labels=labels,
+            prefix=plan.field_prefix,
+        )
         instances.add(
             tx,
             id=instance_id,
@@ -190,6 +202,10 @@ class InstanceCreation:
             disk_generation=0,
             guest_ready_at=None,
             deleted_at=None,
+            placement=plan.placement.shown if plan.placement is not None else None,
+            retained=None,
+            purge_at=None,
+            purged_at=None,
         )
         shared.add_labels(tx, instance_id, labels)
         self._add_nic(tx, principal, plan, instance_id)

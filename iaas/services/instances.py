@@ -18,7 +18,6 @@ from iaas.kernel.errors import (
     InvalidState,
     NotFound,
     NotSupported,
-    OutOfCapacity,
     PreconditionFailed,
     ResourceRef,
 )
@@ -29,20 +28,31 @@ from iaas.resources.instances import ExecOutcome, Instance, InstanceStatus, NewI
 from iaas.resources.jobs import Job
 from iaas.services.access import require
 from iaas.services.driver_errors import translated
+from iaas.services.health import BackendHealth
 from iaas.services.instance_creation import InstanceCreation, shape_of
 from iaas.services.labelling import merged_labels
+from iaas.services.placement import grow, refuse_when_down
 from iaas.transitions import INSTANCE_MOVES
 
 AddJob = Callable[..., Job]
 
 
 class InstanceService:
-    def __init__(self, store: Store, ids: IdSource, backend: Backend, policy: Policy, add_job: AddJob) -> None:
+    def __init__(
+        self,
+        store: Store,
+        ids: IdSource,
+        backend: Backend,
+        health: BackendHealth,
+        policy: Policy,
+        add_job: AddJob,
+    ) -> None:
         self._store = store
         self._backend = backend
+        self._health = health
         self._policy = policy
         self._add_job = add_job
-        self._creation = InstanceCreation(store, ids, backend, policy, add_job)
+        self._creation = InstanceCreation(store, ids, health, policy, add_job)
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -153,12 +163,12 @@ class InstanceService:
         job_input = {"flavor": shape.flavor, "vcpus": shape.vcpus, "memory_mib": shape.memory_mib}
 
         def reserve(tx: Tx, instance: Instance) -> None:
-            more_vcpus = max(0, shape.vcpus - instance.vcpus)
-            more_memory_mib = max(0, shape.memory_mib - instance.memory_mib)
-            if instance.host_id is not None and not catalog.reserve(
-                tx, instance.host_id, vcpus=more_vcpus, memory_mib=more_memory_mib, disk_gib=0
-            ):
-                raise OutOfCapacity("the instance's host has no room for it to grow", resource=_ref(instance))
+            grow(
+                tx,
+                instance,
+                vcpus=max(0, shape.vcpus - instance.vcpus),
+                memory_mib=max(0, shape.memory_mib - instance.memory_mib),
+            )
 
         return self._act(principal, id_or_name, "resize", job_input, also=reserve, if_generation=if_generation)
 
@@ -202,8 +212,7 @@ class InstanceService:
         """Accept one action: state and transition are checked and set by one conditional update."""
         require(principal, Role.MEMBER)
         instance = self.get(principal, id_or_name)
-        with translated():
-            self._driver(instance).check_available()
+        self._health.check(instance.kind)
         move = INSTANCE_MOVES[action]
 
         def work(tx: Tx) -> tuple[Instance, Job]:
@@ -214,6 +223,7 @@ class InstanceService:
             expect = {"status": move.sources, "transition": None, "deleted_at": None}
             if not instances.change(tx, current.id, expect=expect, transition=move.transition):
                 raise _refusal(current, action)
+            refuse_when_down(tx.connection, current)
             if also is not None:
                 also(tx, current)
             job = self._add_job(
@@ -245,6 +255,8 @@ class InstanceService:
             raise NotSupported(f"this backend cannot run commands in a {instance.kind}", resource=_ref(instance))
         if instance.status != InstanceStatus.RUNNING:
             raise InvalidState(f"instance {instance.id} is {instance.status}, not running", resource=_ref(instance))
+        self.refuse_when_host_is_down(instance)
+        self._health.check(instance.kind)
         with translated():
             result = driver.execute(instance.id, list(argv), timeout_s=timeout_s, stdin=stdin.encode())
         return ExecOutcome(
@@ -262,8 +274,19 @@ class InstanceService:
             raise NotSupported(f"this backend keeps no console of a {instance.kind}", resource=_ref(instance))
         if instance.status in (InstanceStatus.PENDING, InstanceStatus.FAILED):
             return ""
+        self.refuse_when_host_is_down(instance)
+        self._health.check(instance.kind)
         with translated():
             return driver.read_console(instance.id, tail_bytes=tail_bytes).decode(errors="replace")
+
+    def refuse_when_host_is_down(self, instance: Instance) -> None:
+        """Return when the instance's host can be asked.
+
+        Raises:
+            InvalidState: (code ``host_down``) it cannot.
+        """
+        with self._store.read() as connection:
+            refuse_when_down(connection, instance)
 
     def note_power(self, machine_id: str, power: PowerState) -> bool:
         """A backend says that a machine changed by itself; True when the instance's row followed.

@@ -49,7 +49,7 @@ def list_rows(
     for name, value in (listing.filters or {}).items():
         query = query.where(table.c[name] == value)
     for term in listing.labels:
-        query = query.where(_label_condition(key, term))
+        query = query.where(label_condition(key, term))
     if page.cursor is not None:
         value, last_id = _decode_cursor(page, column)
         after = (column < value, key < last_id) if page.descending else (column > value, key > last_id)
@@ -62,7 +62,8 @@ def list_rows(
     return rows[: page.limit], _encode_cursor(page, getattr(last, page.sort), last.id)
 
 
-def _label_condition(key: ColumnElement[Any], term: LabelTerm) -> ColumnElement[bool]:
+def label_condition(key: ColumnElement[Any], term: LabelTerm) -> ColumnElement[bool]:
+    """Return the condition that the resource with id ``key`` fits the term."""
     labels = LabelRow.__table__
     found = exists().where(labels.c.resource_id == key, labels.c.key == term.key)
     if term.values:
