@@ -159,6 +159,16 @@ class Prepared:
         return None if raw is None else compiled.row(raw)
 
 
+def execute_text(connection: Connection, sql: str) -> None:
+    """Run a statement without parameters and without beginning a transaction (``BEGIN``, ``SAVEPOINT`` ...)."""
+    driver: Any = connection.connection.driver_connection
+    base: type[Exception] = connection.dialect.loaded_dbapi.Error
+    try:
+        driver.execute(sql)
+    except base as error:
+        raise _translated(connection, sql, None, error, base) from error
+
+
 # The shapes of plain changes, by what identifies them. Their number is that of the places in the code.
 _shapes: dict[tuple[Any, ...], Prepared] = {}
 

@@ -17,13 +17,14 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import QueuePool, StaticPool
 
 from iaas.db.commit_hook import with_hook
 from iaas.db.postgres import WRITE_TRIES, backoff_s, passes, postgres_engines
+from iaas.db.sqlite import ConnectionShelf, sqlite_engine
+from iaas.db.statements import execute_text
 from iaas.kernel.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -31,6 +32,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _MAX_GROUP = 64
+_MAX_IDLE_READERS = 8
 
 
 class Tx:
@@ -67,9 +69,11 @@ class Store:
         self._queue: deque[tuple[Callable[[Tx], Any], Future[Any]]] = deque()
         self._writer = threading.Lock()
         if self._is_sqlite:
-            self._write_engine = _sqlite_engine(url, immediate=True)
+            self._write_engine = sqlite_engine(url, immediate=True)
             in_memory = make_url(url).database in (None, "", ":memory:")
-            self._read_engine = self._write_engine if in_memory else _sqlite_engine(url, immediate=False)
+            self._read_engine = self._write_engine if in_memory else sqlite_engine(url, immediate=False)
+            self._writers = ConnectionShelf(self._write_engine, most=1)
+            self._readers = self._writers if in_memory else ConnectionShelf(self._read_engine, most=_MAX_IDLE_READERS)
         else:
             self._write_engine, self._read_engine = postgres_engines(url)
         self._memory_lock = self._writer if self._read_engine is self._write_engine else None
@@ -82,12 +86,15 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection with one consistent view; it must not outlive the block nor cross a driver call."""
-        if self._memory_lock is not None:  # one shared connection in memory: readers take their turn
-            with self._memory_lock, self._read_engine.connect() as connection:
+        if not self._is_sqlite:
+            with self._read_engine.connect() as connection:
                 yield connection
-            return
-        with self._read_engine.connect() as connection:
-            yield connection
+        elif self._memory_lock is not None:  # one shared connection in memory: readers take their turn
+            with self._memory_lock, self._readers.taken() as connection:
+                yield connection
+        else:
+            with self._readers.taken() as connection:
+                yield connection
 
     def write(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` in a transaction and return its result once that is committed.
@@ -138,21 +145,23 @@ class Store:
         done: list[tuple[Future[Any], Any, list[Callable[[], None]]]] = []
         failed: list[tuple[Future[Any], BaseException]] = []
         try:
-            with self._write_engine.begin() as connection:
+            with self._writers.taken() as connection, connection.begin():
                 for work, future in group:
                     tx = Tx(connection, self._clock.now())
-                    savepoint = connection.begin_nested() if len(group) > 1 else None
                     try:
+                        if len(group) > 1:
+                            execute_text(connection, "SAVEPOINT one_work")
                         result = work(tx)
                         if tx.before_commit:
                             _run_in_turn(tx.before_commit)
-                        if savepoint is not None:
-                            savepoint.commit()
+                        if len(group) > 1:
+                            execute_text(connection, "RELEASE one_work")
                     except BaseException as error:
                         # On a full disk and the like SQLite rolls everything back by itself: then all have failed.
-                        if savepoint is None or not _in_transaction(connection):
+                        if len(group) == 1 or not _in_transaction(connection):
                             raise
-                        savepoint.rollback()
+                        execute_text(connection, "ROLLBACK TO one_work")
+                        execute_text(connection, "RELEASE one_work")
                         failed.append((future, error))
                         continue
                     if tx.has_events:
@@ -173,6 +182,9 @@ class Store:
 
     def close(self) -> None:
         """Close all connections; the database file stays."""
+        if self._is_sqlite:
+            self._writers.close()
+            self._readers.close()
         self._write_engine.dispose()
         if self._read_engine is not self._write_engine:
             self._read_engine.dispose()
@@ -195,34 +207,3 @@ def _run_all(actions: list[Callable[[], None]]) -> None:
         except Exception:
             # The write is committed, so nobody may be told that it failed; the others still wait for their answer.
             log.exception("on_commit_failed")
-
-
-def _sqlite_engine(url: str, *, immediate: bool) -> Engine:
-    in_memory = make_url(url).database in (None, "", ":memory:")
-    if in_memory or immediate:
-        engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
-    else:
-        engine = create_engine(
-            url, poolclass=QueuePool, pool_size=8, max_overflow=56, connect_args={"check_same_thread": False}
-        )
-
-    @event.listens_for(engine, "connect")
-    def _on_connect(connection: Any, _record: Any) -> None:
-        # The driver must not begin transactions by itself; SAVEPOINT needs that. Source: SQLAlchemy docs, pysqlite.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        if not in_memory:
-            cursor.execute("PRAGMA journal_mode=WAL")
-        # NORMAL loses nothing to a killed process; a power cut may lose the last commits, never consistency.
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.execute("PRAGMA busy_timeout=10000")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.close()
-
-    begin = "BEGIN IMMEDIATE" if immediate else "BEGIN"
-
-    @event.listens_for(engine, "begin")
-    def _on_begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine

@@ -1,0 +1,92 @@
+"""Connections to SQLite: how they are set up, and how they are kept."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from iaas.db.statements import execute_text
+
+CACHE_KIB = 8192
+# Pages (4 KiB) in the write-ahead log before they are copied into the database. A page that many commits changed
+# is copied once, so a longer log costs less in all; reading through it costs next to nothing.
+CHECKPOINT_PAGES = 4000
+
+
+def sqlite_engine(url: str, *, immediate: bool) -> Engine:
+    """Return an engine; ``immediate`` for the one that writes: its transactions take the write lock at once."""
+    in_memory = make_url(url).database in (None, "", ":memory:")
+    if in_memory or immediate:
+        engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+    else:
+        engine = create_engine(
+            url, poolclass=QueuePool, pool_size=8, max_overflow=56, connect_args={"check_same_thread": False}
+        )
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        # The driver must not begin transactions by itself; SAVEPOINT needs that. Source: SQLAlchemy docs, pysqlite.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        if not in_memory:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        # NORMAL loses nothing to a killed process; a power cut may lose the last commits, never consistency.
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA busy_timeout=10000")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA temp_store=MEMORY")
+        if immediate:
+            cursor.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+        cursor.close()
+
+    begin = "BEGIN IMMEDIATE" if immediate else "BEGIN"
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        execute_text(connection, begin)
+
+    return engine
+
+
+class ConnectionShelf:
+    """Connections that stay open between uses: taking one out of SQLAlchemy's pool costs more than a small query.
+
+    Args:
+        most: how many are kept while nobody uses them; the others go back to the engine's pool.
+    """
+
+    def __init__(self, engine: Engine, *, most: int) -> None:
+        self._engine = engine
+        self._most = most
+        self._idle: deque[Connection] = deque()
+
+    @contextmanager
+    def taken(self) -> Iterator[Connection]:
+        """Give a connection that nobody else has; what is not committed at the end is rolled back."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._engine.connect()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()  # whatever happened to it, the next user gets a sound one
+            raise
+        if connection.in_transaction():
+            connection.rollback()
+        if len(self._idle) < self._most:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Close those that nobody uses."""
+        while self._idle:
+            self._idle.pop().close()
