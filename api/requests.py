@@ -45,6 +45,10 @@ class StrictParser(FlaskParser):
 class Blueprint(SmorestBlueprint):
     ARGUMENTS_PARSER = StrictParser()
 
+    def arguments(self, schema: Any, **kwargs: Any) -> Any:
+        """Declare what a view takes. The schema is made once: given as a class it would be made anew per request."""
+        return super().arguments(schema() if isinstance(schema, type) else schema, **kwargs)
+
     def query(self, schema: type[Schema]) -> Callable[[F], F]:
         """Declare the query parameters of a view; a view without this takes none."""
 

@@ -13,6 +13,7 @@ from flask.views import MethodView
 from marshmallow import Schema, fields, validate
 
 from iaas.api.requests import Blueprint, principal
+from iaas.api.v1.dumping import ValueSchema
 from iaas.api.v1.schemas import RefSchema, Time, listing_schema, page
 from iaas.api.wiring import cloud
 from iaas.kernel.clock import rfc3339
@@ -28,7 +29,7 @@ RETRY_MS = 2000
 _EVENT_ID = re.compile(r"^[0-9]{1,18}$")
 
 
-class EventSchema(Schema):
+class EventSchema(ValueSchema):
     id = fields.String()
     type = fields.String(metadata={"example": "instance.created"})
     resource = fields.Nested(RefSchema)

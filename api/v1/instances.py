@@ -12,6 +12,7 @@ from marshmallow import Schema, fields, validate
 
 from iaas.api.idempotency import Reply, respond, respond_after
 from iaas.api.requests import Blueprint, principal
+from iaas.api.v1.dumping import ValueSchema
 from iaas.api.v1.jobs import JobSchema
 from iaas.api.v1.schemas import (
     NAME,
@@ -57,7 +58,7 @@ class NICSchema(Schema):
     device_index = fields.Integer()
 
 
-class InstanceSchema(Schema):
+class InstanceSchema(ValueSchema):
     id = fields.String()
     name = fields.String()
     labels = LabelsField()

@@ -10,6 +10,7 @@ from marshmallow import Schema, fields, validate
 
 from iaas.api.idempotency import Reply, respond
 from iaas.api.requests import Blueprint, principal
+from iaas.api.v1.dumping import ValueSchema
 from iaas.api.v1.schemas import FailureSchema, NoBodySchema, PageQuery, Time, listing_schema, page
 from iaas.api.wiring import cloud
 from iaas.resources.jobs import Job, JobStatus
@@ -27,7 +28,7 @@ class ProgressSchema(Schema):
     attempts = fields.Integer(metadata={"description": "how often the step has failed; it is tried again"})
 
 
-class JobSchema(Schema):
+class JobSchema(ValueSchema):
     id = fields.String()
     action = fields.String(metadata={"example": "instance.create"})
     status = fields.String(validate=validate.OneOf([status.value for status in JobStatus]))

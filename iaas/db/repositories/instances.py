@@ -21,6 +21,7 @@ _SECRET_COLUMNS = {"user_data", "authorized_keys"}
 _COLUMNS = [column for column in _instances.c if column.name not in _SECRET_COLUMNS]
 
 _GET = Prepared(select(*_COLUMNS).where(_instances.c.id == bindparam("id")))
+_GENERATION = Prepared(select(_instances.c.generation).where(_instances.c.id == bindparam("id")))
 _NICS_OF = Prepared(select(_nics).where(_nics.c.instance_id == bindparam("id")).order_by(_nics.c.device_index))
 
 
@@ -43,6 +44,12 @@ def get(
     if row is None or project_id not in (None, row.project_id) or not (with_deleted or row.deleted_at is None):
         return None
     return _instance(row, _nics_of(connection, row.id))
+
+
+def generation_of(connection: Connection, instance_id: str) -> int:
+    """Return the generation that the row has now, 0 when there is no row."""
+    row = _GENERATION.first(connection, {"id": instance_id})
+    return 0 if row is None else int(row.generation)
 
 
 def find_by_name(connection: Connection, name: str, *, project_id: str) -> Instance | None:

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from marshmallow import Schema, fields
+
+from iaas.api.v1 import events, instances, jobs
+from iaas.api.v1.dumping import ValueSchema, prepared_dump
+from iaas.kernel.errors import Failure, ResourceRef
+from iaas.resources.jobs import Event
+from tests.factories import open_cloud, operator, settle, wish
+
+NOON = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+def samples() -> dict[type[Schema], list[Any]]:
+    """At least one value with all optional parts and one without, for every schema that is dumped prepared."""
+    from dataclasses import replace
+
+    with open_cloud() as cloud:
+        asker = operator(cloud)
+        instance, job = cloud.instances.create(asker, [wish(labels={"a": "b", "tier": ""})])[0]
+        settle(cloud)
+        running = cloud.instances.get(asker, instance.id)
+        done = cloud.jobs.get(asker, job.id)
+    event = Event(
+        id=7,
+        type="instance.created",
+        project_id="proj-1",
+        resource=ResourceRef("instance", "i-1"),
+        generation=None,
+        job_id=None,
+        request_id=None,
+        created_at=NOON,
+        data={"deep": {"er": [1, None, "x"]}},
+    )
+    return {
+        instances.InstanceSchema: [
+            instance,
+            running,
+            replace(instance, failure=Failure("out_of_capacity", "no room"), deleted_at=NOON, nics=()),
+        ],
+        jobs.JobSchema: [job, done, replace(done, error=Failure("timed_out", "too slow"))],
+        events.EventSchema: [event, Event(**{**vars_of(event), "generation": 3, "job_id": "job-1"})],
+    }
+
+
+def vars_of(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+def test_every_prepared_schema_dumps_as_marshmallow_does() -> None:
+    found = samples()
+    ours = {each for each in subclasses(ValueSchema) if each.__module__.startswith("iaas.")}
+    assert ours == set(found)
+    for schema, values in found.items():
+        for value in values:
+            expected = Schema.dump(schema(), value)
+            dumped = schema().dump(value)
+            assert dumped == expected
+            assert list(dumped) == list(expected)
+        assert schema().dump(values, many=True) == Schema.dump(schema(), values, many=True)
+
+
+def test_what_has_no_prepared_way_is_refused() -> None:
+    class Odd(ValueSchema):
+        a = fields.String()
+        b = fields.Float()
+
+    with pytest.raises(TypeError, match="Float"):
+        prepared_dump(Odd)
+
+
+def subclasses(base: type) -> set[type]:
+    direct = set(base.__subclasses__())
+    return direct.union(*(subclasses(each) for each in direct))
