@@ -29,6 +29,7 @@ ROUTES: Mapping[str, Mapping[str, Least]] = {
     "/v1/docs/<path:path>": {"GET": _ANYBODY},
     "/v1/capabilities": {"GET": _ANYBODY},
     "/v1/health": {"GET": _ANYBODY},
+    "/metrics": {"GET": _ADMIN},
     "/v1/instances": {"GET": _READER, "POST": _MEMBER},
     "/v1/instances:batch": {"POST": _MEMBER},
     "/v1/instances/<instance>": {"GET": _READER, "PATCH": _MEMBER, "DELETE": _MEMBER},

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import re
+import time
 
 import structlog
 from flask import Flask, Response, g, redirect, request
 from flask_smorest import Api
 
 from iaas import __version__
-from iaas.api import access, wiring
+from iaas.api import access, idempotency, metrics_page, wiring
 from iaas.api.requests import MAX_BODY_BYTES, refuse_unknown_query
 from iaas.api.v1 import catalog, errors, events, identity, instances, jobs, key_pairs, meta
 from iaas.cloud import Cloud
 from iaas.kernel.errors import Unauthenticated
+from iaas.kernel.log_scope import enter_scope
 from iaas.services.access import require
 
 DOCS = "/v1/docs"
+NO_ROUTE = "(none)"  # the label of requests that no route answers
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9_.:-]{1,64}$")
 
 log = structlog.get_logger(__name__)
 
 
-def create_app(cloud: Cloud, *, proxy_url: str | None = None) -> Flask:
-    """Return the application; ``proxy_url`` is told to clients as the way to guests."""
+def create_app(cloud: Cloud, *, proxy_url: str | None = None, metrics_open: bool = False) -> Flask:
+    """Return the application.
+
+    Args:
+        proxy_url: told to clients as the way to guests.
+        metrics_open: /metrics needs no credential.
+    """
     app = Flask("iaas", static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # a redirect would break signed dialects
@@ -42,6 +50,7 @@ def create_app(cloud: Cloud, *, proxy_url: str | None = None) -> Flask:
     app.before_request(_begin)
     app.before_request(_authenticate)
     app.before_request(refuse_unknown_query)
+    idempotency.register(app)
     app.after_request(_end)
 
     api = Api(
@@ -56,6 +65,7 @@ def create_app(cloud: Cloud, *, proxy_url: str | None = None) -> Flask:
         api.register_blueprint(module.blp, url_prefix="/v1")
     errors.register(app)
     _add_pages(app)
+    metrics_page.register(app, is_open=metrics_open)
     access.check_declared(app)
     return app
 
@@ -77,16 +87,16 @@ def _add_pages(app: Flask) -> None:
 
 
 def _begin() -> None:
+    g.began_at_s = time.perf_counter()
     wanted = request.headers.get("X-Request-Id", "")
     cloud = wiring.cloud()
     g.request_id = wanted if _REQUEST_ID.match(wanted) else cloud.ids.new("req")
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    enter_scope({"request_id": g.request_id})
 
 
 def _authenticate() -> None:
     least = access.least_role(request)
-    if least is None:
+    if least is None or metrics_page.is_open():
         return
     header = request.headers.get("Authorization", "")
     scheme, _, token = header.partition(" ")
@@ -99,4 +109,12 @@ def _authenticate() -> None:
 def _end(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.get("request_id", "")
     response.headers["Server"] = f"iaas/{__version__}"
+    began_at_s = g.get("began_at_s")
+    if began_at_s is not None:
+        seconds = time.perf_counter() - began_at_s
+        route = request.url_rule.rule if request.url_rule is not None else NO_ROUTE
+        wiring.cloud().metrics.request_answered(route, request.method, response.status_code, seconds)
+        log.info(
+            "request", method=request.method, route=route, status=response.status_code, ms=round(seconds * 1000, 2)
+        )
     return response

@@ -52,8 +52,14 @@ def register_serve(app: typer.Typer) -> None:
         remove_on_exit: Annotated[
             bool, typer.Option("--remove-on-exit", help="Remove machines, networks and the state folder at the end.")
         ] = False,
+        driver_calls: Annotated[
+            int, typer.Option(min=1, max=64, help="Calls at once to a host's libvirtd, and to its LXD (real).")
+        ] = 4,
         log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
         log_json: Annotated[bool, typer.Option("--log-json", help="Logs as JSON lines.")] = False,
+        metrics_open: Annotated[
+            bool, typer.Option("--metrics-open", help="/metrics for everybody, not for admins' tokens only.")
+        ] = False,
     ) -> None:
         """Run a cloud; prints one line 'ready URL' when it can be used."""
         from iaas.api.server import ServeOptions, parse_listen
@@ -87,8 +93,10 @@ def register_serve(app: typer.Typer) -> None:
                     lxd_pool=lxd_pool,
                     tag=tag,
                     remove_on_exit=remove_on_exit,
+                    driver_calls=driver_calls,
                     log_level=log_level,
                     log_json=log_json,
+                    metrics_open=metrics_open,
                 )
             )
         except StartError as error:

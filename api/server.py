@@ -19,13 +19,16 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from iaas.api.app import create_app
+from iaas.api.drain import DEADLINE_S, DEADLINE_WITH_REMOVAL_S, Drain
 from iaas.api.logs import configure
 from iaas.api.proxy import GuestProxy
 from iaas.api.state import StartError, StateDir
 from iaas.cloud import Cloud
 from iaas.config import CloudConfig
 from iaas.db.store import Store
-from iaas.drivers.interface import Backend, DriverError
+from iaas.drivers.interface import Backend, DriverError, MachineKind
+from iaas.drivers.interface.logged import logged
+from iaas.jobs.executor import DRIVER_CALLS
 from iaas.kernel.clock import CloudClock
 from iaas.kernel.errors import CloudError
 from iaas.kernel.ids import IdSource
@@ -54,8 +57,10 @@ class ServeOptions:
     lxd_pool: str = "default"
     tag: str | None = None
     remove_on_exit: bool = False
+    driver_calls: int = DRIVER_CALLS
     log_level: str = "warning"
     log_json: bool = False
+    metrics_open: bool = False
 
 
 def parse_listen(text: str) -> tuple[str, int]:
@@ -99,6 +104,8 @@ def serve(options: ServeOptions) -> None:
         except (DriverError, CloudError, OSError) as error:
             raise StartError(str(error)) from error
         stack.callback(on_exit)
+        drain = Drain(DEADLINE_WITH_REMOVAL_S if options.remove_on_exit else DEADLINE_S)
+        stack.callback(drain.end)
         proxy = GuestProxy(cloud, options.host)
         stack.callback(cloud.close)
         stack.callback(proxy.stop)
@@ -106,9 +113,23 @@ def serve(options: ServeOptions) -> None:
         url = f"http://{shown_host}:{port}"
         credentials = cloud.first_credentials or state.read_credentials() or cloud.renew_credentials()
         state.write_credentials(credentials, endpoint=url, zone=options.zones[0])
-        cloud.start()
+        try:
+            cloud.start()
+        except CloudError as error:
+            raise StartError(error.message) from error
         proxy.start()
-        _run_http(create_app(cloud, proxy_url=proxy.url), options.host, port, url, cloud.end_waits)
+
+        def before_stop() -> None:
+            drain.begin()
+            cloud.end_waits()
+
+        _run_http(
+            create_app(cloud, proxy_url=proxy.url, metrics_open=options.metrics_open),
+            options.host,
+            port,
+            url,
+            before_stop,
+        )
 
 
 def _open_cloud(
@@ -118,7 +139,13 @@ def _open_cloud(
     from iaas.db.schema import upgrade
 
     upgrade(store)
-    config = CloudConfig(state_dir=state.path, database_url=store.url, zones=options.zones, max_waiters=MAX_WAITERS)
+    config = CloudConfig(
+        state_dir=state.path,
+        database_url=store.url,
+        zones=options.zones,
+        max_waiters=MAX_WAITERS,
+        driver_calls={kind.value: options.driver_calls for kind in MachineKind},
+    )
     on_exit: Callable[[], None] = lambda: None  # noqa: E731 - replaced below for the real backend
     backend: Backend
     if options.backend == "sim":
@@ -155,6 +182,8 @@ def _open_cloud(
         def connect(cloud: Cloud) -> None:
             servers.connect(cloud.metadata)
 
+    if options.log_level == "debug":
+        backend = logged(backend)
     cloud = Cloud(
         config=config,
         backend=backend,

@@ -20,6 +20,7 @@ from iaas.drivers.interface import Backend
 from iaas.jobs.agenda import Agenda
 from iaas.jobs.driver_pool import Call, DriverPool
 from iaas.jobs.journal import Journal
+from iaas.jobs.observer import JobObserver, NobodyLooks
 from iaas.jobs.periodic import PeriodicTasks
 from iaas.jobs.run import Run
 from iaas.jobs.signals import JobSignals
@@ -27,7 +28,7 @@ from iaas.jobs.stepper import UNDO_TRIES, Stepper
 from iaas.kernel.clock import CloudClock
 from iaas.kernel.errors import Failure
 from iaas.kernel.ids import IdSource
-from iaas.resources.jobs import Job, JobProgress
+from iaas.resources.jobs import Job, JobProgress, JobStatus
 from iaas.workflows.framework import Context, Workflow
 
 log = structlog.get_logger(__name__)
@@ -59,6 +60,7 @@ class Executor:
         signals: JobSignals,
         add_job: Callable[..., Job],
         driver_calls: Mapping[str, int] | None = None,
+        observer: JobObserver | None = None,
     ) -> None:
         self._store = store
         self._backend = backend
@@ -68,6 +70,7 @@ class Executor:
         self._signals = signals
         self._add_job = add_job
         self._driver_calls = driver_calls or {}
+        self._observer = observer or NobodyLooks()
         self._condition = threading.Condition()
         self._agenda = Agenda()
         self._runs: dict[str, Run] = {}
@@ -83,6 +86,7 @@ class Executor:
             random=ids.generator("back-off"),
             later=lambda run, at: self.submit(run.job.id, at),
             in_pool=self._in_pool,
+            observer=self._observer,
         )
         self.periodic = PeriodicTasks(clock, self._wake)
         clock.on_change(self._wake)
@@ -147,6 +151,11 @@ class Executor:
         """Return when the next job on the agenda is due, None when it is empty."""
         with self._condition:
             return self._agenda.first_due()
+
+    @property
+    def agenda_size(self) -> int:
+        """How many jobs are on the agenda."""
+        return len(self._agenda)
 
     @property
     def is_idle(self) -> bool:
@@ -245,8 +254,20 @@ class Executor:
         self._runs[job.id] = run
         return run
 
-    def _forget(self, run: Run) -> None:
-        self._runs.pop(run.job.id, None)
+    def _forget(self, run: Run, status: JobStatus) -> None:
+        job = run.job
+        self._runs.pop(job.id, None)
+        self._observer.job_ended(job.action, status)
+        log.info(
+            "job_ended",
+            request_id=job.request_id,
+            job_id=job.id,
+            action=job.action,
+            resource_id=job.resource.id,
+            status=status.value,
+            code=run.failure.code if run.failure else None,
+            seconds=round((self._clock.now() - job.created_at).total_seconds(), 3),
+        )
         self._signals.finished(run.job.id)
 
     def _guarded(self, run: Run, action: Callable[[], None]) -> None:

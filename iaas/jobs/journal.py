@@ -24,10 +24,10 @@ class CancelledMeanwhile(Exception):
 class Journal:
     """Args:
     store: of the jobs' rows.
-    on_finished: told each run whose job has ended, after the commit.
+    on_finished: told each run whose job has ended and how, after the commit.
     """
 
-    def __init__(self, store: Store, on_finished: Callable[[Run], None]) -> None:
+    def __init__(self, store: Store, on_finished: Callable[[Run, JobStatus], None]) -> None:
         self._store = store
         self._on_finished = on_finished
 
@@ -122,7 +122,7 @@ class Journal:
         at = {"position": last, "step_name": run.steps[last - 1].name} if status is JobStatus.SUCCEEDED else {}
         if not jobs.finish(tx, run.job.id, status, error, dict(run.ctx.memo), unless_cancelled=guarded, **at):
             raise CancelledMeanwhile
-        tx.on_commit(lambda: self._on_finished(run))
+        tx.on_commit(lambda: self._on_finished(run, status))
 
 
 def _leaves_cancellable(run: Run, position: int) -> bool:

@@ -11,18 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from iaas.drivers.interface import DriverError, NoCapacityError, TransientError
 from iaas.jobs.journal import CancelledMeanwhile, Journal
+from iaas.jobs.observer import JobObserver, StepOutcome
 from iaas.jobs.run import CANCELLED, Run
 from iaas.kernel.clock import CloudClock
 from iaas.kernel.errors import Failure
-from iaas.workflows.framework import Done, NotYet, Outcome, RowStep, Step
+from iaas.kernel.log_scope import in_scope
+from iaas.workflows.framework import Context, Done, NotYet, Outcome, RowStep, Step
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 POLL_S = 0.25
 BACKOFF_FIRST_S = 0.5
@@ -53,6 +57,7 @@ class Stepper:
         random: Random,
         later: Callable[[Run, datetime], None],
         in_pool: Callable[[Run, Callable[[], Any]], None],
+        observer: JobObserver,
     ) -> None:
         self._journal = journal
         self._clock = clock
@@ -61,6 +66,7 @@ class Stepper:
         self._random = random
         self._resume_at = later
         self._in_pool = in_pool
+        self._observer = observer
 
     def advance(self, run: Run) -> None:
         """Go on from where the run stands, as far as it goes now."""
@@ -104,9 +110,9 @@ class Stepper:
             if run.journalled < run.position and (blocking or run.position == no_return > 0):
                 self._journal.begun(run)
             if blocking:
-                self._in_pool(run, lambda step=step: step.do(run.ctx))  # type: ignore[misc]  # bound now: the loop goes on
+                self._in_pool(run, _scoped(run, step.name, step.do))
                 return
-            if not self._settle_step(run, lambda step=step: step.do(run.ctx)):  # type: ignore[misc]  # as above
+            if not self._settle_step(run, _scoped(run, step.name, step.do)):
                 return
         self._journal.succeeded(run)
 
@@ -117,6 +123,8 @@ class Stepper:
             outcome = outcome_of()
         except TransientError as error:
             retry_at = self.backoff(run)
+            self._observer.step_retried(run.job.action, step.name)
+            log.info("step_retried", **_scope_of(run, step.name), attempts=run.attempts, reason=str(error))
             self._wait(run, retry_at, f"{step.name}: {error}", error)
             return False
         except DriverError as error:
@@ -128,11 +136,17 @@ class Stepper:
             self._wait(run, retry_at, outcome.message or f"{step.name} takes its time", None)
             return False
         run.ctx.memo.update(outcome.memo)
+        self._step_ended(run, step.name, "done")
         run.position += 1
         run.attempts = 0
         run.step_began_at = None
         run.message = ""
         return True
+
+    def _step_ended(self, run: Run, step: str, outcome: StepOutcome) -> None:
+        began_at = run.step_began_at
+        if began_at is not None:
+            self._observer.step_ended(run.job.action, step, outcome, (self._clock.now() - began_at).total_seconds())
 
     def _wait(self, run: Run, at: datetime, message: str, error: DriverError | None) -> None:
         if run.cancel_requested and run.may_be_cancelled:
@@ -156,14 +170,10 @@ class Stepper:
 
     def unwind(self, run: Run, failure: Failure) -> None:
         """Undo what was done, last step first, and let the job end for this reason."""
-        log.info(
-            "job_unwinds",
-            job_id=run.job.id,
-            action=run.job.action,
-            request_id=run.job.request_id,
-            code=failure.code,
-            reason=failure.message,
-        )
+        step = run.steps[min(run.position, len(run.steps) - 1)].name
+        log.info("job_unwinds", **_scope_of(run, step), code=failure.code, reason=failure.message)
+        if run.failure is None:
+            self._step_ended(run, step, "failed")
         run.failure = failure
         run.undo_position = len(run.steps) - 1
         run.attempts = 0
@@ -180,11 +190,11 @@ class Stepper:
             if undo is None:
                 run.undo_position -= 1
                 continue
-            self._call_undo(run, lambda undo=undo: undo(run.ctx))  # type: ignore[misc]  # bound now
+            self._call_undo(run, _scoped(run, f"undo {step.name}", undo))
             return
         look = run.workflow.look
         if look is not None and not run.looked:
-            self._call_undo(run, lambda: look(run.ctx))
+            self._call_undo(run, _scoped(run, "look", look))
             return
         self._journal.unwound(run, failure)
 
@@ -204,7 +214,7 @@ class Stepper:
                 self._resume_at(run, self.backoff(run))
                 return
             # What could not be undone is named, and the rest goes on: the doctor finds the leak by its tag.
-            log.error("undo_failed", job_id=run.job.id, step=run.steps[run.undo_position].name, reason=str(error))
+            log.error("undo_failed", **_scope_of(run, run.steps[run.undo_position].name), reason=str(error))
         run.attempts = 0
         if run.undo_position >= 0:
             run.undo_position -= 1
@@ -222,6 +232,23 @@ class Stepper:
         if run.look_began_at is None:
             run.look_began_at = now
         return now < run.look_began_at + timedelta(seconds=LOOK_PATIENCE_S)
+
+
+def _scope_of(run: Run, step: str) -> dict[str, Any]:
+    """Return what every log line of this step carries."""
+    job = run.job
+    return {
+        "request_id": job.request_id,
+        "job_id": job.id,
+        "action": job.action,
+        "step": step,
+        "resource_id": job.resource.id,
+    }
+
+
+def _scoped(run: Run, step: str, function: Callable[[Context], T]) -> Callable[[], T]:
+    """Return the call of ``function`` with the run's context; what it logs, in whatever thread, names the job."""
+    return lambda: in_scope(_scope_of(run, step), lambda: function(run.ctx))
 
 
 def _code_of(error: DriverError) -> str:
