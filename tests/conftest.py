@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,4 +34,15 @@ def postgres() -> Iterator[Cluster]:
 def postgres_url(postgres: Cluster) -> Iterator[str]:
     """A database of the test's own, with the newest tables and no rows."""
     with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without tables, on each kind in turn."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    cluster: Cluster = request.getfixturevalue("postgres")
+    with cluster.database(empty=True) as url:
         yield url

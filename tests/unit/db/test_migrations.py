@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,20 @@ from iaas.db.store import Store
 from iaas.kernel.clock import CloudClock
 from iaas.kernel.errors import Unavailable
 from iaas.migrations import HEAD, script_location
+from tests.postgres import Cluster
 
 
-@pytest.fixture
-def stores(tmp_path: Path) -> Iterator[tuple[Store, Store]]:
-    one, two = (Store(f"sqlite:///{tmp_path / name}.db", CloudClock(scale=0)) for name in ("one", "two"))
-    yield one, two
-    one.close()
-    two.close()
+@pytest.fixture(params=["sqlite", "postgresql"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Store, Store]]:
+    """Two empty databases of one kind."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "sqlite":
+            urls = [f"sqlite:///{tmp_path / name}.db" for name in ("one", "two")]
+        else:
+            cluster: Cluster = request.getfixturevalue("postgres")
+            urls = [stack.enter_context(cluster.database(empty=True)) for _ in range(2)]
+        one, two = (stack.enter_context(contextlib.closing(Store(url, CloudClock(scale=0)))) for url in urls)
+        yield one, two
 
 
 def config() -> Config:
