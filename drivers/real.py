@@ -54,6 +54,7 @@ def build_real_backend(options: RealOptions) -> Backend:
             "give libvirt_uri and lxd_endpoint, or neither"
         )
     fabric: Fabric
+    revive: Callable[[], None] | None = None
     if options.libvirt_uri is not None and options.lxd_endpoint is not None:
         fabric = HostFabric(options.tag, options.state_dir)
         fabric.ensure()
@@ -65,6 +66,7 @@ def build_real_backend(options: RealOptions) -> Backend:
         daemons.ensure()
         libvirt_uri, lxd_endpoint, lxd_pool = daemons.libvirt_uri, daemons.lxd_endpoint, daemons.lxd_pool
         stop_daemons = daemons.stop
+        revive = daemons.ensure
     vms = LibvirtComputeDriver(libvirt_uri, tag=options.tag, state_dir=options.state_dir, virt_type=options.virt_type)
     containers = LXDComputeDriver(lxd_endpoint, tag=options.tag, pool=lxd_pool, state_dir=options.state_dir)
     networks = LinuxNetworkDriver(fabric, options.tag, options.state_dir)
@@ -85,6 +87,7 @@ def build_real_backend(options: RealOptions) -> Backend:
         images=ImageStore(options.image_cache, {MachineKind.VM: vms, MachineKind.CONTAINER: containers}),
         hosts=report_hosts(options.zones, options.state_dir),
         close=close,
+        revive=revive,
     )
 
 

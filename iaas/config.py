@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -27,7 +28,11 @@ class EventRetention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
-    """One cloud. ``state_dir`` holds its files; None keeps everything in memory (tests)."""
+    """One cloud. ``state_dir`` holds its files; None keeps everything in memory (tests).
+
+    ``driver_calls``: how many calls of a real backend may be under way at once on one host, by kind of machine;
+    kinds that are not named have :data:`iaas.jobs.executor.DRIVER_CALLS`.
+    """
 
     state_dir: Path | None
     database_url: str
@@ -35,3 +40,4 @@ class CloudConfig:
     max_waiters: int = 64
     policy: Policy = Policy()
     event_retention: EventRetention = EventRetention()
+    driver_calls: Mapping[str, int] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 from flask import Flask, Response, g, json, request
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from werkzeug.exceptions import HTTPException
 
 from iaas.kernel import errors as tree
@@ -53,6 +54,8 @@ RETRY_AFTER_S = 2
 def register(app: Flask) -> None:
     app.register_error_handler(CloudError, _on_cloud_error)
     app.register_error_handler(HTTPException, _on_http_error)
+    app.register_error_handler(OperationalError, _on_database_error)
+    app.register_error_handler(InterfaceError, _on_database_error)
     app.register_error_handler(Exception, _on_fault)
 
 
@@ -105,6 +108,18 @@ def _on_http_error(error: HTTPException) -> Response:
     if allowed := getattr(error, "valid_methods", None):
         response.headers["Allow"] = ", ".join(sorted(allowed))
     return response
+
+
+def _on_database_error(error: DBAPIError) -> Response:
+    """Locked, full, gone: nothing of the request was written, and the same request may pass later."""
+    log.error("database_refused", path=request.path, method=request.method, reason=str(error.orig))
+    return problem(
+        tree.Unavailable(
+            "the server's database took no part of this request (its disk is full, it is locked, or it is gone);"
+            " whoever runs the server finds the reason in its log",
+            code="database_unavailable",
+        )
+    )
 
 
 def _on_fault(error: Exception) -> Response:

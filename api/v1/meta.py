@@ -12,7 +12,6 @@ from iaas import __version__
 from iaas.api.requests import Blueprint
 from iaas.api.wiring import cloud
 from iaas.db.repositories.query import Listing
-from iaas.drivers.interface import DriverError
 
 blp = Blueprint("meta", __name__, description="What this server can do, and how it is.")
 
@@ -61,13 +60,5 @@ class Health(MethodView):
     @blp.response(200, HealthSchema)
     def get(self) -> dict[str, Any]:
         """Show whether the backends answer."""
-        backend = cloud().backend
-        problems: dict[str, str] = {}
-        checks = {kind.value: driver.check_available for kind, driver in backend.compute.items()}
-        checks["networks"] = backend.networks.check_available
-        for name, check in checks.items():
-            try:
-                check()
-            except DriverError as error:
-                problems[name] = str(error)
-        return {"status": "degraded" if problems else "ok", "backend": backend.name, "problems": problems}
+        problems = cloud().health.problems()
+        return {"status": "degraded" if problems else "ok", "backend": cloud().backend.name, "problems": problems}

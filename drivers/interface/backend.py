@@ -29,7 +29,8 @@ class Backend:
     """The drivers behind one cloud.
 
     ``blocking`` says that calls take wall time (daemons, netlink), so the executor runs them on a pool;
-    the simulation never blocks and is driven inline, which keeps it deterministic.
+    the simulation never blocks and is driven inline, which keeps it deterministic. ``revive`` starts again those
+    daemons that are ours to start and have died; None when there are none. It may take a minute.
     """
 
     name: str
@@ -39,3 +40,4 @@ class Backend:
     images: ImageDriver
     hosts: tuple[HostReport, ...]
     close: Callable[[], None]
+    revive: Callable[[], None] | None = None
