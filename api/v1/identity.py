@@ -8,8 +8,8 @@ from flask import Response
 from flask.views import MethodView
 from marshmallow import Schema, fields, validate
 
+from iaas.api.idempotency import Reply, respond
 from iaas.api.requests import Blueprint, principal
-from iaas.api.v1.catalog import created
 from iaas.api.v1.schemas import (
     NAME,
     LabelledPageQuery,
@@ -100,6 +100,11 @@ class NewAccessKeySchema(Schema):
     labels = LabelsField()
 
 
+_PROJECT = ProjectSchema()
+_API_TOKEN = APITokenSchema()
+_ACCESS_KEY = AccessKeySchema()
+
+
 @blp.route("/projects")
 class Projects(MethodView):
     @blp.query(LabelledPageQuery)
@@ -110,10 +115,10 @@ class Projects(MethodView):
 
     @blp.arguments(NewProjectSchema)
     @blp.response(201, ProjectSchema)
-    def post(self, body: dict[str, Any]) -> tuple[Project, int, dict[str, str]]:
+    def post(self, body: dict[str, Any]) -> Response:
         """Create a project (admins)."""
-        project = cloud().identity.create_project(principal(), **body)
-        return project, 201, {"Location": f"/v1/projects/{project.id}"}
+        who, service = principal(), cloud().identity
+        return respond(lambda: service.create_project(who, **body), _new_project)
 
 
 @blp.route("/projects/<project>")
@@ -148,8 +153,8 @@ class APITokens(MethodView):
     def post(self, body: dict[str, Any]) -> Response:
         """Make an API token; nobody hands on more than he has."""
         role = Role(body.pop("role")) if "role" in body else None
-        token, secret = cloud().identity.create_token(principal(), role=role, **body)
-        return created({**APITokenSchema().dump(token), "token": secret}, f"/v1/api_tokens/{token.id}")
+        who, service = principal(), cloud().identity
+        return respond(lambda: service.create_token(who, role=role, **body), _new_token, is_secret=True)
 
 
 @blp.route("/api_tokens/<api_token>")
@@ -184,8 +189,8 @@ class AccessKeys(MethodView):
     def post(self, body: dict[str, Any]) -> Response:
         """Make an access key for signed dialects."""
         role = Role(body.pop("role")) if "role" in body else None
-        key, secret = cloud().identity.create_access_key(principal(), role=role, **body)
-        return created({**AccessKeySchema().dump(key), "secret_access_key": secret}, f"/v1/access_keys/{key.id}")
+        who, service = principal(), cloud().identity
+        return respond(lambda: service.create_access_key(who, role=role, **body), _new_access_key, is_secret=True)
 
 
 @blp.route("/access_keys/<access_key>")
@@ -205,3 +210,17 @@ class OneAccessKey(MethodView):
     def delete(self, access_key: str) -> None:
         """Revoke an access key."""
         cloud().identity.delete_access_key(principal(), access_key)
+
+
+def _new_project(project: Project) -> Reply:
+    return Reply(201, _PROJECT.dump(project), f"/v1/projects/{project.id}")
+
+
+def _new_token(result: tuple[APIToken, str]) -> Reply:
+    token, secret = result
+    return Reply(201, {**_API_TOKEN.dump(token), "token": secret}, f"/v1/api_tokens/{token.id}")
+
+
+def _new_access_key(result: tuple[AccessKey, str]) -> Reply:
+    key, secret = result
+    return Reply(201, {**_ACCESS_KEY.dump(key), "secret_access_key": secret}, f"/v1/access_keys/{key.id}")

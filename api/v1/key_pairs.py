@@ -8,8 +8,8 @@ from flask import Response
 from flask.views import MethodView
 from marshmallow import Schema, fields, validate
 
+from iaas.api.idempotency import Reply, respond
 from iaas.api.requests import Blueprint, principal
-from iaas.api.v1.catalog import created
 from iaas.api.v1.schemas import NAME, LabelledPageQuery, LabelsField, LabelsPatchField, Time, listing_schema, page
 from iaas.api.wiring import cloud
 from iaas.resources.catalog import KeyPair
@@ -43,6 +43,9 @@ class KeyPairPatchSchema(Schema):
     labels = LabelsPatchField()
 
 
+_KEY_PAIR = KeyPairSchema()
+
+
 @blp.route("/key_pairs")
 class KeyPairs(MethodView):
     @blp.query(LabelledPageQuery)
@@ -55,11 +58,8 @@ class KeyPairs(MethodView):
     @blp.response(201, NewKeyPairResultSchema)
     def post(self, body: dict[str, Any]) -> Response:
         """Register a public key, or have a pair made."""
-        key_pair, private_key = cloud().key_pairs.create(principal(), **body)
-        document: dict[str, Any] = KeyPairSchema().dump(key_pair)
-        if private_key is not None:
-            document["private_key"] = private_key
-        return created(document, f"/v1/key_pairs/{key_pair.id}")
+        who, service = principal(), cloud().key_pairs
+        return respond(lambda: service.create(who, **body), _made, is_secret=True)
 
 
 @blp.route("/key_pairs/<key_pair>")
@@ -79,3 +79,11 @@ class OneKeyPair(MethodView):
     def delete(self, key_pair: str) -> None:
         """Delete a key pair."""
         cloud().key_pairs.delete(principal(), key_pair)
+
+
+def _made(result: tuple[KeyPair, str | None]) -> Reply:
+    key_pair, private_key = result
+    document: dict[str, Any] = _KEY_PAIR.dump(key_pair)
+    if private_key is not None:
+        document["private_key"] = private_key
+    return Reply(201, document, f"/v1/key_pairs/{key_pair.id}")

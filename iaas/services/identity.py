@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from iaas.db.repositories import identity, shared
+from iaas.db.repositories import idempotency, identity, shared
 from iaas.db.repositories.query import Listing
 from iaas.db.store import Store, Tx
 from iaas.kernel import ids as id_prefixes
@@ -119,6 +119,7 @@ class IdentityService:
                 )
             shared.release_all(tx, project.id)
             shared.set_labels(tx, project.id, {})
+            idempotency.remove_project(tx, project.id)
             identity.delete_project(tx, project.id)
 
         self._store.write(work)
@@ -148,12 +149,14 @@ class IdentityService:
             raise _invalid_expiry("lies beyond the last year") from error
         check_labels(labels or {})
         token, token_id = new_token(), self._ids.new(id_prefixes.API_TOKEN)
-        self._store.write(
-            lambda tx: add_token(
-                tx, token_id, project_id, name=name, role=role, token=token, expires_at=expires_at, labels=labels
-            )
-        )
-        return self.get_token(principal, token_id, project_id=project_id), token
+
+        def work(tx: Tx) -> tuple[APIToken, str]:
+            add_token(tx, token_id, project_id, name=name, role=role, token=token, expires_at=expires_at, labels=labels)
+            made = identity.get_token(tx.connection, token_id, project_id=project_id)
+            assert made is not None  # noqa: S101 - written above, in this transaction
+            return made, token
+
+        return self._store.write(work)
 
     def list_tokens(self, principal: Principal, listing: Listing) -> tuple[list[APIToken], str | None]:
         with self._store.read() as connection:
@@ -219,7 +222,7 @@ class IdentityService:
         check_labels(labels or {})
         encrypted = self._vault.encrypt(secret)
 
-        def work(tx: Tx) -> None:
+        def work(tx: Tx) -> tuple[AccessKey, str]:
             identity.add_access_key(
                 tx,
                 id=key_id,
@@ -230,9 +233,11 @@ class IdentityService:
                 secret_encrypted=encrypted,
             )
             shared.add_labels(tx, key_id, labels or {})
+            made = identity.get_access_key(tx.connection, key_id, project_id=project_id)
+            assert made is not None  # noqa: S101 - written above, in this transaction
+            return made, secret
 
-        self._store.write(work)
-        return self.get_access_key(principal, key_id, project_id=project_id), secret
+        return self._store.write(work)
 
     def list_access_keys(self, principal: Principal, listing: Listing) -> tuple[list[AccessKey], str | None]:
         with self._store.read() as connection:

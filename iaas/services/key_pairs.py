@@ -40,7 +40,7 @@ class KeyPairService:
         public_key = _checked(public_key)
         key_id = self._ids.new(id_prefixes.KEY_PAIR)
 
-        def work(tx: Tx) -> None:
+        def work(tx: Tx) -> tuple[KeyPair, str | None]:
             _claim_name(tx, principal, key_id, name)
             catalog.add_key_pair(
                 tx,
@@ -52,9 +52,11 @@ class KeyPairService:
                 fingerprint=fingerprint(public_key),
             )
             shared.add_labels(tx, key_id, labels or {})
+            made = catalog.get_key_pair(tx.connection, key_id, project_id=principal.project_id)
+            assert made is not None  # noqa: S101 - written above, in this transaction
+            return made, private_key
 
-        self._store.write(work)
-        return self.get(principal, key_id), private_key
+        return self._store.write(work)
 
     def list_page(self, principal: Principal, listing: Listing) -> tuple[list[KeyPair], str | None]:
         with self._store.read() as connection:
