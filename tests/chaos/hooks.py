@@ -18,10 +18,6 @@ Around = Callable[[str, str, Callable[..., Any], tuple[Any, ...]], Any]
 """Called with (action, step, the function, its arguments) in place of each do; undos have the step name ``undo x``."""
 
 
-class Killed(BaseException):
-    """The process ends here: no handler of ours may see it."""
-
-
 def wrapped(around: Around) -> Mapping[str, Workflow]:
     """Return all workflows with ``around`` around each do and undo."""
 
@@ -53,6 +49,11 @@ def effects() -> list[tuple[str, str]]:
         for step in workflow.steps
         if isinstance(step, Step)
     ]
+
+
+def every_step() -> list[tuple[str, str]]:
+    """Return (action, step) of every step."""
+    return [(action, step.name) for action, workflow in WORKFLOWS.items() for step in workflow.steps]
 
 
 def undos() -> list[tuple[str, str]]:
@@ -89,28 +90,6 @@ class Striker:
         except DriverError:
             self.struck.append((action, step))
             raise
-
-
-class Killer:
-    """Ends the process once, before or after the effect of one step; hooks ``within`` still work inside."""
-
-    def __init__(self, action: str, step: str, when: str, *, within: Around | None = None) -> None:
-        self._within = within
-        self._target = (action, step)
-        self._when = when
-        self.done = False
-
-    def __call__(self, action: str, step: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        ours = not self.done and (action, step) == self._target
-        if ours and self._when == "before":
-            self.done = True
-            raise Killed
-        within = self._within or (lambda _action, _step, inner, given: inner(*given))
-        outcome = within(action, step, function, arguments)
-        if ours:
-            self.done = True
-            raise Killed
-        return outcome
 
 
 def twice(_action: str, _step: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

@@ -34,8 +34,17 @@ CALLS: dict[tuple[str, str], tuple[str, ...]] = {
     ("instance.rebuild", "await_running"): ("inspect_machine",),
     ("instance.delete", "remove_machine"): ("remove_machine",),
     ("instance.delete", "remove_ports"): ("remove_port",),
+    ("instance.retire", "cut_power"): ("stop_machine",),
+    ("instance.retire", "remove_ports"): ("remove_port",),
+    ("instance.purge", "remove_machine"): ("remove_machine",),
+    ("instance.recover", "ensure_network"): ("ensure_network", "ensure_port"),
+    ("instance.recover", "find_machine"): ("inspect_machine",),
     ("instance.watch_guest", "await_guest"): ("inspect_machine", "is_guest_ready"),
 }
+
+
+EVERY_CALL = [(action, step, call) for (action, step), calls in CALLS.items() for call in calls]
+LAST_CALL = {action: (step, call) for action, step, call in EVERY_CALL}
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,17 @@ def _stopped(cloud: Cloud) -> Instance:
     return instance
 
 
+def _retire(cloud: Cloud, instance: Instance | None) -> tuple[Instance, Job]:
+    cloud.instances.retention_s = 7200
+    return cloud.instances.delete(operator(cloud), _id(instance))
+
+
+def _retained(cloud: Cloud) -> Instance:
+    instance, _ = _retire(cloud, _running(cloud))
+    settle(cloud)
+    return instance
+
+
 def _id(instance: Instance | None) -> str:
     assert instance is not None
     return instance.id
@@ -70,6 +90,7 @@ def _create(cloud: Cloud, _instance: Instance | None) -> tuple[Instance, Job]:
 
 _RUNNING = frozenset({S.RUNNING})
 _STOPPED = frozenset({S.STOPPED})
+_DELETED = frozenset({S.DELETED})
 
 PLAYS: dict[str, Play] = {
     "instance.create": Play(lambda _: None, _create, _RUNNING, frozenset({S.FAILED})),
@@ -96,6 +117,13 @@ PLAYS: dict[str, Play] = {
         lambda cloud, it: cloud.instances.delete(operator(cloud), _id(it)),
         frozenset({S.DELETED}),
         frozenset({S.FAILED}),
+    ),
+    "instance.retire": Play(_running, _retire, _DELETED, _RUNNING | _STOPPED),
+    "instance.purge": Play(
+        _retained, lambda cloud, it: cloud.instances.delete(operator(cloud), _id(it), purge=True), _DELETED, _DELETED
+    ),
+    "instance.recover": Play(
+        _retained, lambda cloud, it: cloud.instances.recover(operator(cloud), _id(it)), _STOPPED, _DELETED
     ),
     "instance.watch_guest": Play(lambda _: None, _create, _RUNNING, _RUNNING),
 }

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from iaas.cloud import Cloud
 from iaas.drivers.interface import BackendDownError, PermanentError, TransientError
 from iaas.drivers.sim.faults import When
-from iaas.kernel.clock import CloudClock
 from iaas.resources.instances import Instance
 from iaas.workflows import WORKFLOWS
 from iaas.workflows.deadlines import STEP_DEADLINES_S
-from tests.chaos.hooks import Killed, Killer, Striker, effects, install, twice, undos
-from tests.chaos.plays import CALLS, PLAYS, assert_done, assert_failed, play_job
+from tests.chaos.hooks import Striker, effects, every_step, install, twice, undos
+from tests.chaos.plays import CALLS, EVERY_CALL, LAST_CALL, PLAYS, assert_done, assert_failed, play_job
+from tests.chaos.victim import Death, die
 from tests.factories import (
-    START,
     assert_consistent,
     claims,
     instance_row,
-    make_cloud,
     open_cloud,
     operator,
     settle,
@@ -29,7 +29,6 @@ from tests.factories import (
     world,
 )
 
-EVERY_CALL = [(action, step, call) for (action, step), calls in CALLS.items() for call in calls]
 WHENS: tuple[When, ...] = ("before", "after")
 
 
@@ -110,28 +109,36 @@ def test_everything_that_may_run_twice_does(monkeypatch: pytest.MonkeyPatch, act
         assert_consistent(cloud)
 
 
-LAST_CALL = {action: [(step, call) for each, step, call in EVERY_CALL if each == action][-1] for action in WORKFLOWS}
+@pytest.mark.parametrize("action", sorted({action for action, _ in undos()}))
+def test_everything_that_is_undone_is_undone_twice(monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+    last = Striker(action, *LAST_CALL[action], "after", PermanentError("it broke"))
+    undone: list[str] = []
+
+    def around(action: str, step: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        if step.startswith("undo "):
+            undone.append(step.removeprefix("undo "))
+        return twice(action, step, lambda *given: last(action, step, function, given), arguments)
+
+    install(monkeypatch, around)
+    with open_cloud() as cloud:
+        play = PLAYS[action]
+        instance, job = play.begin(cloud, play.prepare(cloud))
+        settle(cloud)
+        assert undone == [step for each, step in reversed(undos()) if each == action]
+        assert_failed(cloud, action, instance, job)
+        assert_consistent(cloud)
+        remove(cloud, instance)
 
 
 @pytest.mark.parametrize("blocking", [False, True], ids=["inline", "pool"])
 @pytest.mark.parametrize("when", WHENS)
 @pytest.mark.parametrize(("action", "step"), undos())
-def test_a_process_killed_while_it_undoes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, action: str, step: str, when: str, blocking: bool
-) -> None:
-    striker = Striker(action, LAST_CALL[action][0], LAST_CALL[action][1], "after", PermanentError("it broke"))
-    killer = Killer(action, f"undo {step}", when, within=striker)
-    install(monkeypatch, killer)
-    clock = CloudClock(start=START, scale=0)
-    first = make_cloud(tmp_path, clock=clock, blocking=blocking)
-    play = PLAYS[action]
-    instance, job = play.begin(first, play.prepare(first))
-    with pytest.raises(Killed):
-        settle(first)
-    first.close()
-    with open_cloud(tmp_path, clock=clock, blocking=blocking, seed=2) as second:
+def test_a_process_killed_while_it_undoes(tmp_path: Path, action: str, step: str, when: str, blocking: bool) -> None:
+    remains = die(tmp_path, Death(action=action, step=step, when=when, blocking=blocking, undoing=True))
+    with open_cloud(tmp_path, clock=remains.clock, blocking=blocking, seed=2) as second:
         assert second.executor.recover() == 1
         settle(second)
+        instance, job = remains.of(second)
         assert_failed(second, action, instance, job)
         failed = play_job(second, action, job)
         assert failed.error is not None
@@ -164,7 +171,7 @@ def test_an_undo_that_fails_for_a_while(monkeypatch: pytest.MonkeyPatch, action:
 
 def remove(cloud: Cloud, instance: Instance) -> None:
     """Whatever a failure left can be deleted, and then there is nothing."""
-    cloud.instances.delete(operator(cloud), instance.id)
+    cloud.instances.delete(operator(cloud), instance.id, purge=True)
     settle(cloud)
     assert instance_row(cloud, instance.id).status == "deleted"
     assert_consistent(cloud)
@@ -175,22 +182,13 @@ def remove(cloud: Cloud, instance: Instance) -> None:
 
 @pytest.mark.parametrize("blocking", [False, True], ids=["inline", "pool"])
 @pytest.mark.parametrize("when", WHENS)
-@pytest.mark.parametrize(("action", "step"), [(a, s.name) for a, w in WORKFLOWS.items() for s in w.steps])
+@pytest.mark.parametrize(("action", "step"), every_step())
 def test_a_process_killed_at_a_step_loses_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, action: str, step: str, when: str, blocking: bool
+    tmp_path: Path, action: str, step: str, when: str, blocking: bool
 ) -> None:
-    killer = Killer(action, step, when)
-    install(monkeypatch, killer)
-    clock = CloudClock(start=START, scale=0)
-    first = make_cloud(tmp_path, clock=clock, blocking=blocking)
-    play = PLAYS[action]
-    instance, job = play.begin(first, play.prepare(first))
-    with pytest.raises(Killed):
-        settle(first)
-    assert killer.done
-    first.close()
-    with open_cloud(tmp_path, clock=clock, blocking=blocking, seed=2) as second:
+    remains = die(tmp_path, Death(action=action, step=step, when=when, blocking=blocking))
+    with open_cloud(tmp_path, clock=remains.clock, blocking=blocking, seed=2) as second:
         assert second.executor.recover() >= 1
         settle(second)
-        assert_done(second, action, instance, job)
+        assert_done(second, action, *remains.of(second))
         assert_consistent(second)

@@ -1,0 +1,113 @@
+"""A process that works on the files of a cloud until it kills itself at the step it was told, by SIGKILL."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+import iaas.cloud
+from iaas.cloud import Cloud
+from iaas.drivers.interface import PermanentError
+from iaas.kernel.clock import CloudClock
+from iaas.resources.instances import Instance
+from iaas.resources.jobs import Job
+from tests.chaos.hooks import Around, Striker, wrapped
+from tests.chaos.plays import LAST_CALL, PLAYS
+from tests.factories import START, instance_row, job_of, make_cloud, settle
+
+WAIT_S = 60
+NOT_REACHED = 3  # exit status of a process that came to its end because the step was never run
+
+_ACCEPTED = "accepted.json"
+_TIME = "killed_at"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """Where to die: ``when`` (before or after) the do of ``step``, or its undo once the last effect has failed."""
+
+    action: str
+    step: str
+    when: str
+    blocking: bool
+    undoing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remains:
+    """What a dead process left: what it had accepted, and a clock that shows the time of its death."""
+
+    instance: str
+    job: str
+    clock: CloudClock
+
+    def of(self, cloud: Cloud) -> tuple[Instance, Job]:
+        return instance_row(cloud, self.instance), job_of(cloud, self.job)
+
+
+def die(folder: Path, death: Death) -> Remains:
+    """Let a process of its own play the action on files in ``folder`` and die; return what is left.
+
+    Fails when it ended in any other way than by the kill at that very step.
+    """
+    process = _context().Process(target=_live, args=(str(folder), asdict(death)), daemon=True)
+    process.start()
+    process.join(WAIT_S)
+    status = process.exitcode
+    if status is None:
+        process.kill()
+        process.join()
+    assert status == -signal.SIGKILL, f"{death} ended with status {status} ({NOT_REACHED}: the step was not reached)"
+    accepted = json.loads((folder / _ACCEPTED).read_text())
+    clock = CloudClock(start=datetime.fromisoformat((folder / _TIME).read_text()), scale=0)
+    return Remains(instance=accepted["instance"], job=accepted["job"], clock=clock)
+
+
+def _context() -> ForkServerContext:
+    # Processes are forked from a server that has loaded everything and runs no threads: quick, and safe.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _live(folder_name: str, told: dict[str, Any]) -> None:
+    folder, death = Path(folder_name), Death(**told)
+    clock = CloudClock(start=START, scale=0)
+    within: Around = _just_do
+    if death.undoing:
+        within = Striker(death.action, *LAST_CALL[death.action], "after", PermanentError("it broke"))
+    target = (death.action, f"undo {death.step}" if death.undoing else death.step)
+
+    def around(action: str, step: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        ours = (action, step) == target
+        if ours and death.when == "before":
+            _kill_self(folder, clock)
+        outcome = within(action, step, function, arguments)
+        if ours:
+            _kill_self(folder, clock)
+        return outcome
+
+    iaas.cloud.WORKFLOWS = wrapped(around)  # type: ignore[misc]  # this process lives for nothing else
+    cloud = make_cloud(folder, clock=clock, blocking=death.blocking)
+    play = PLAYS[death.action]
+    instance, job = play.begin(cloud, play.prepare(cloud))
+    (folder / _ACCEPTED).write_text(json.dumps({"instance": instance.id, "job": job.id}))
+    settle(cloud)
+    os._exit(NOT_REACHED)
+
+
+def _just_do(_action: str, _step: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return function(*arguments)
+
+
+def _kill_self(folder: Path, clock: CloudClock) -> None:
+    (folder / _TIME).write_text(clock.now().isoformat())
+    os.kill(os.getpid(), signal.SIGKILL)
