@@ -38,6 +38,7 @@ ROUTES: Mapping[str, Mapping[str, Least]] = {
     "/v1/instances/<instance>/actions/restart": {"POST": _MEMBER},
     "/v1/instances/<instance>/actions/resize": {"POST": _MEMBER},
     "/v1/instances/<instance>/actions/rebuild": {"POST": _MEMBER},
+    "/v1/instances/<instance>/actions/recover": {"POST": _MEMBER},
     "/v1/instances/<instance>/actions/exec": {"POST": _MEMBER},
     "/v1/instances/<instance>/console": {"GET": _READER},
     "/v1/jobs": {"GET": _READER},

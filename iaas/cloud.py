@@ -31,10 +31,12 @@ from iaas.services.events import EventService
 from iaas.services.health import BackendHealth
 from iaas.services.idempotency import IdempotencyService
 from iaas.services.identity import IdentityService
+from iaas.services.instance_retention import InstanceRetention
 from iaas.services.instances import InstanceService
 from iaas.services.jobs import JobService
 from iaas.services.key_pairs import KeyPairService
 from iaas.services.metadata import MetadataService
+from iaas.services.quotas import Quotas
 from iaas.services.vault import Vault
 from iaas.workflows import WORKFLOWS
 from iaas.workflows.deadlines import STEP_DEADLINES_S
@@ -101,8 +103,21 @@ class Cloud:
         self.idempotency = IdempotencyService(store, clock, vault, owner=secrets.token_hex(8))
         self.identity = IdentityService(store, ids, clock, vault)
         self.catalog = CatalogService(store, ids, frozenset(host.name for host in backend.hosts))
-        self.key_pairs = KeyPairService(store, ids)
-        self.instances = InstanceService(store, ids, backend, self.health, config.policy, self._add_job)
+        self.quotas = Quotas(store, config.quotas)
+        self.key_pairs = KeyPairService(store, ids, self.quotas)
+        retention = InstanceRetention(store, self.health, self.quotas, config.ghosts, self._add_job)
+        self.instances = InstanceService(
+            store,
+            ids,
+            backend,
+            self.health,
+            config.policy,
+            self._add_job,
+            quotas=self.quotas,
+            retention=retention,
+            retention_s=config.retention_s,
+        )
+        self.executor.periodic.add("tidy_instances", retention.tidy, interval_s=config.ghosts.tidy_every_s)
         self.jobs = JobService(store, self.signals, self.executor)
         self.events = EventService(store, clock, self.event_feed, config.event_retention)
         self.metadata = MetadataService(store)

@@ -27,11 +27,23 @@ class EventRetention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ghosts:
+    """How long the row of an instance stays after the instance is gone for good, on the cloud clock; and how many."""
+
+    age_s: float = 3600.0
+    count: int = 10_000
+    tidy_every_s: float = 30.0  # also how often retained instances whose time is over are looked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
     """One cloud. ``state_dir`` holds its files; None keeps everything in memory (tests).
 
     ``driver_calls``: how many calls of a real backend may be under way at once on one host, by kind of machine;
     kinds that are not named have :data:`iaas.jobs.executor.DRIVER_CALLS`.
+    ``quotas``: limits of projects that have none of their own, by name; what is not named has
+    :data:`iaas.services.quotas.DEFAULTS`.
+    ``retention_s``: how long a deleted instance can be recovered, on the cloud clock; 0 removes it at once.
     """
 
     state_dir: Path | None
@@ -40,4 +52,7 @@ class CloudConfig:
     max_waiters: int = 64
     policy: Policy = Policy()
     event_retention: EventRetention = EventRetention()
+    retention_s: float = 0.0
+    ghosts: Ghosts = Ghosts()
     driver_calls: Mapping[str, int] = field(default_factory=dict)
+    quotas: Mapping[str, int] = field(default_factory=dict)

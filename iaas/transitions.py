@@ -35,6 +35,10 @@ INSTANCE_MOVES: Mapping[str, Move] = {
     "delete": Move(
         sources=frozenset({S.RUNNING, S.STOPPED, S.SUSPENDED, S.FAILED}), transition=T.DELETING, target=S.DELETED
     ),
+    # A delete that keeps the instance recoverable; one of "failed" leaves nothing worth keeping.
+    "retire": Move(sources=frozenset({S.RUNNING, S.STOPPED, S.SUSPENDED}), transition=T.DELETING, target=S.DELETED),
+    "recover": Move(sources=frozenset({S.DELETED}), transition=T.RECOVERING, target=S.STOPPED),
+    "purge": Move(sources=frozenset({S.DELETED}), transition=T.DELETING, target=S.DELETED),
 }
 
 MOVES: Mapping[str, Mapping[str, Move]] = {"instance": INSTANCE_MOVES}

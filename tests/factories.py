@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import select
 
 from iaas.cloud import Cloud
-from iaas.config import CloudConfig, Policy
+from iaas.config import CloudConfig, Ghosts, Policy
 from iaas.db.models import AllocationRow, InstanceRow, JobRow
 from iaas.db.repositories import catalog, instances, jobs, networks
 from iaas.db.repositories.query import Listing
@@ -45,6 +45,8 @@ def make_cloud(
     zones: tuple[str, ...] = ("zone-1", "zone-2"),
     policy: Policy | None = None,
     max_waiters: int = 64,
+    retention_s: float = 0.0,
+    ghosts: Ghosts | None = None,
     database_url: str | None = None,
     **sim: Any,
 ) -> Cloud:
@@ -55,6 +57,7 @@ def make_cloud(
         clock: a frozen one when absent.
         blocking: treat the simulation like a real backend: pool, journal before each effect.
         seed: a second cloud on the same folder needs another one, or ids come again.
+        retention_s: how long deleted instances can be recovered.
         database_url: of a database in place of SQLite.
         sim: more for ``build_sim_backend`` (``vcpus``, ``hosts_per_zone``, ``latency`` ...).
     """
@@ -63,7 +66,13 @@ def make_cloud(
     backend = build_sim_backend(folder / "sim.db" if folder else ":memory:", clock, zones=zones, **sim)
     return Cloud(
         config=CloudConfig(
-            state_dir=folder, database_url=url, zones=zones, max_waiters=max_waiters, policy=policy or Policy()
+            state_dir=folder,
+            database_url=url,
+            zones=zones,
+            max_waiters=max_waiters,
+            policy=policy or Policy(),
+            retention_s=retention_s,
+            ghosts=ghosts or Ghosts(),
         ),
         backend=replace(backend, blocking=blocking),
         store=Store(url, clock),
@@ -188,15 +197,19 @@ def assert_consistent(cloud: Cloud) -> None:
         unfinished = connection.execute(
             select(JobRow.__table__.c.id).where(JobRow.__table__.c.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
         ).all()
-        hidden = connection.execute(
-            select(InstanceRow.__table__.c.host_id).where(InstanceRow.__table__.c.deleted_at.is_not(None))
+        retained = instances.all_retained(connection)
+        ghosts = connection.execute(
+            select(InstanceRow.__table__.c.host_id).where(InstanceRow.__table__.c.purged_at.is_not(None))
         ).scalars()
-        assert set(hidden) <= {None}, "a deleted instance is still on a host"
+        assert set(ghosts) <= {None}, "a deleted instance is still on a host"
     assert unfinished == [], "a job was left unfinished"
     assert [each.id for each in alive if each.transition is not None] == [], "an instance was left in a transition"
     machines = {state.machine_id: state for driver in cloud.backend.compute.values() for state in driver.inventory()}
     holders = [each for each in alive if each.host_id is not None]
-    assert machines.keys() <= {each.id for each in holders}, "a machine that no instance stands for"
+    assert machines.keys() <= {each.id for each in holders + retained}, "a machine that no instance stands for"
+    for each in retained:
+        assert each.id not in machines or machines[each.id].power == PowerState.STOPPED, "a deleted machine runs"
+        assert each.id in machines or each.retained is None, "the machine of a recoverable instance is lost"
     for each in holders:
         if each.status == InstanceStatus.FAILED:
             continue
@@ -213,7 +226,7 @@ def assert_consistent(cloud: Cloud) -> None:
     assert used_capacity(cloud) == (
         sum(each.vcpus for each in holders),
         sum(each.memory_mib for each in holders),
-        sum(each.root_disk_gib for each in holders),
+        sum(each.root_disk_gib for each in holders + retained),
     ), "capacity is not what the instances hold"
     assert claims(cloud) == Counter(
         {

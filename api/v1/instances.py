@@ -107,6 +107,18 @@ class PlacementSchema(Schema):
     host = fields.String(validate=validate.Length(1, 128), metadata={"description": "name or id (admins)"})
 
 
+class OneInstanceQuery(Schema):
+    deleted = fields.Boolean(load_default=False, metadata={"description": "also (by id) one that is deleted"})
+
+
+class RemovalQuery(Schema):
+    purge = fields.Boolean(load_default=False, metadata={"description": "for good, without a time to recover it"})
+
+
+class RecoverSchema(Schema):
+    name = fields.String(validate=NAME, metadata={"description": "when its old name is taken"})
+
+
 class NewInstanceSchema(Schema):
     kind = fields.String(required=True, validate=validate.OneOf(KINDS))
     image = fields.String(required=True, validate=validate.Length(1, 128), metadata={"description": "name or id"})
@@ -225,10 +237,11 @@ class InstanceBatch(MethodView):
 
 @blp.route("/instances/<instance>")
 class OneInstance(MethodView):
+    @blp.query(OneInstanceQuery)
     @blp.response(200, InstanceSchema)
-    def get(self, instance: str) -> Response:
+    def get(self, query: dict[str, Any], instance: str) -> Response:
         """Show an instance."""
-        return _tagged(cloud().instances.get(principal(), instance))
+        return _tagged(cloud().instances.get(principal(), instance, deleted=query["deleted"]))
 
     @blp.arguments(InstancePatchSchema)
     @blp.response(200, InstanceSchema)
@@ -236,11 +249,15 @@ class OneInstance(MethodView):
         """Change name and labels (merge patch)."""
         return _tagged(cloud().instances.update(principal(), instance, **body, if_generation=if_generation()))
 
+    @blp.query(RemovalQuery)
     @blp.response(202, AcceptedSchema)
-    def delete(self, instance: str) -> Response:
-        """Delete an instance."""
+    def delete(self, query: dict[str, Any], instance: str) -> Response:
+        """Delete an instance; it can be recovered for as long as the server retains it."""
         return respond(
-            lambda: cloud().instances.delete(principal(), instance, if_generation=if_generation()), _accepted
+            lambda: cloud().instances.delete(
+                principal(), instance, purge=query["purge"], if_generation=if_generation()
+            ),
+            _accepted,
         )
 
 
@@ -295,6 +312,15 @@ class Rebuild(MethodView):
         return respond(
             lambda: cloud().instances.rebuild(principal(), instance, **body, if_generation=if_generation()), _accepted
         )
+
+
+@blp.route("/instances/<instance>/actions/recover")
+class Recover(MethodView):
+    @blp.arguments(RecoverSchema)
+    @blp.response(202, AcceptedSchema)
+    def post(self, body: dict[str, Any], instance: str) -> Response:
+        """Bring a deleted instance (by id) back, stopped, while it is retained."""
+        return respond(lambda: cloud().instances.recover(principal(), instance, name=body.get("name")), _accepted)
 
 
 @blp.route("/instances/<instance>/actions/exec")

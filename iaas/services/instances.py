@@ -30,8 +30,10 @@ from iaas.services.access import require
 from iaas.services.driver_errors import translated
 from iaas.services.health import BackendHealth
 from iaas.services.instance_creation import InstanceCreation, shape_of
+from iaas.services.instance_retention import InstanceRetention
 from iaas.services.labelling import merged_labels
 from iaas.services.placement import grow, refuse_when_down
+from iaas.services.quotas import Quotas
 from iaas.transitions import INSTANCE_MOVES
 
 AddJob = Callable[..., Job]
@@ -46,17 +48,27 @@ class InstanceService:
         health: BackendHealth,
         policy: Policy,
         add_job: AddJob,
+        *,
+        quotas: Quotas,
+        retention: InstanceRetention,
+        retention_s: float,
     ) -> None:
         self._store = store
         self._backend = backend
         self._health = health
         self._policy = policy
         self._add_job = add_job
-        self._creation = InstanceCreation(store, ids, health, policy, add_job)
+        self._quotas = quotas
+        self._retention = retention
+        self.retention_s = retention_s
+        self._creation = InstanceCreation(store, ids, health, policy, add_job, quotas=quotas)
 
     # -- reading ------------------------------------------------------------------------------------------
 
-    def get(self, principal: Principal, id_or_name: str) -> Instance:
+    def get(self, principal: Principal, id_or_name: str, *, deleted: bool = False) -> Instance:
+        """Return an instance; with ``deleted`` also one (by id) that is deleted and not forgotten yet."""
+        if deleted and (gone := self._retention.find(principal, id_or_name)) is not None:
+            return gone
         with self._store.read() as connection:
             found = None
             if ID_PATTERN.match(id_or_name):
@@ -163,12 +175,11 @@ class InstanceService:
         job_input = {"flavor": shape.flavor, "vcpus": shape.vcpus, "memory_mib": shape.memory_mib}
 
         def reserve(tx: Tx, instance: Instance) -> None:
-            grow(
-                tx,
-                instance,
-                vcpus=max(0, shape.vcpus - instance.vcpus),
-                memory_mib=max(0, shape.memory_mib - instance.memory_mib),
-            )
+            vcpus = max(0, shape.vcpus - instance.vcpus)
+            memory_mib = max(0, shape.memory_mib - instance.memory_mib)
+            if instance.host_id is not None:
+                self._quotas.take(tx, instance.project_id, {"vcpus": vcpus, "memory_mib": memory_mib})
+            grow(tx, instance, vcpus=vcpus, memory_mib=memory_mib)
 
         return self._act(principal, id_or_name, "resize", job_input, also=reserve, if_generation=if_generation)
 
@@ -195,9 +206,24 @@ class InstanceService:
         return self._act(principal, instance.id, "rebuild", job_input, if_generation=if_generation)
 
     def delete(
-        self, principal: Principal, id_or_name: str, *, if_generation: int | None = None
+        self, principal: Principal, id_or_name: str, *, purge: bool = False, if_generation: int | None = None
     ) -> tuple[Instance, Job]:
-        return self._act(principal, id_or_name, "delete", {}, if_generation=if_generation)
+        """Delete an instance. It can be recovered for the cloud's retention time, unless ``purge``.
+
+        ``purge`` with the id of a deleted one ends its retention now.
+        """
+        require(principal, Role.MEMBER)
+        if purge and (gone := self._retention.find(principal, id_or_name)) is not None:
+            return self._retention.purge(principal, gone.id)
+        instance = self.get(principal, id_or_name)
+        if purge or self.retention_s <= 0 or instance.status not in INSTANCE_MOVES["retire"].sources:
+            return self._act(principal, id_or_name, "delete", {}, if_generation=if_generation)
+        job_input = {"retention_s": self.retention_s}
+        return self._act(principal, id_or_name, "retire", job_input, if_generation=if_generation)
+
+    def recover(self, principal: Principal, instance_id: str, *, name: str | None = None) -> tuple[Instance, Job]:
+        """Bring a deleted instance back, stopped; see :meth:`InstanceRetention.recover`."""
+        return self._retention.recover(principal, instance_id, name=name)
 
     def _act(
         self,

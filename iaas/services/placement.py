@@ -240,7 +240,9 @@ def _too_little(host: Host, amounts: Amounts, prefix: str) -> list[FieldError]:
     ]
 
 
-def grow(tx: Tx, instance: Instance, *, vcpus: int, memory_mib: int) -> None:
+def grow(
+    tx: Tx, instance: Instance, *, vcpus: int, memory_mib: int, message: str = "has no room for it to grow"
+) -> None:
     """Reserve more of what the instance's host has (amounts of growth, at least 0).
 
     Raises:
@@ -252,7 +254,7 @@ def grow(tx: Tx, instance: Instance, *, vcpus: int, memory_mib: int) -> None:
     host = catalog.get_host(tx.connection, host_id)
     amounts = Amounts(vcpus=vcpus, memory_mib=memory_mib, disk_gib=0)
     raise OutOfCapacity(
-        "the instance's host has no room for it to grow",
+        f"the instance's host {message}",
         errors=_too_little(host, amounts, "") if host is not None else [],
         resource=ResourceRef("instance", instance.id),
     )

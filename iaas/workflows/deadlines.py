@@ -29,5 +29,10 @@ STEP_DEADLINES_S: Mapping[tuple[str, str], float] = {
     ("instance.rebuild", "await_running"): 120,
     ("instance.delete", "remove_machine"): 300,
     ("instance.delete", "remove_ports"): 120,
+    ("instance.retire", "cut_power"): 120,
+    ("instance.retire", "remove_ports"): 120,
+    ("instance.purge", "remove_machine"): 300,
+    ("instance.recover", "ensure_network"): 120,
+    ("instance.recover", "find_machine"): 120,
     ("instance.watch_guest", "await_guest"): 600,
 }

@@ -24,7 +24,7 @@ def remove_ports(ctx: Context) -> Outcome:
 def mark_deleted(tx: Tx, ctx: Context) -> None:
     release_everything(tx, ctx.instance)
     shared.set_labels(tx, ctx.instance.id, {})
-    rest(tx, ctx, InstanceStatus.DELETED, event="instance.deleted", deleted_at=tx.now, host_id=None)
+    rest(tx, ctx, InstanceStatus.DELETED, event="instance.deleted", deleted_at=tx.now, purged_at=tx.now, host_id=None)
 
 
 def rest_as_failed(tx: Tx, ctx: Context, failure: Failure) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from iaas.db.repositories import catalog, events, instances, shared
+from iaas.db.repositories import catalog, events, instances, quotas, shared
 from iaas.db.store import Tx
 from iaas.drivers.interface import DriverError, MachineKind, PowerState
 from iaas.kernel.errors import Failure, ResourceRef
@@ -42,19 +42,26 @@ def mark_running(event: str, **changes: Any) -> Any:
     return do
 
 
-def release_everything(tx: Tx, instance: Instance) -> None:
-    """Give back name, addresses, MACs, capacity and labels of an instance that is gone or failed to come."""
+def release_everything(tx: Tx, instance: Instance, *, keep_disk: bool = False) -> None:
+    """Give back name, addresses, MACs and capacity of an instance that is gone or failed to come.
+
+    ``keep_disk``: its machine rests on the host, so the disk stays taken.
+    """
     shared.release_all(tx, instance.id)
     for nic in instance.nics:
         shared.release_all(tx, nic.id)
     instances.delete_nics(tx, instance.id)
     if instance.host_id is not None:
+        amounts = {"instances": 1, "vcpus": instance.vcpus, "memory_mib": instance.memory_mib}
+        if not keep_disk:
+            amounts["root_disk_gib"] = instance.root_disk_gib
+        quotas.give(tx, instance.project_id, amounts)
         catalog.reserve(
             tx,
             instance.host_id,
             vcpus=-instance.vcpus,
             memory_mib=-instance.memory_mib,
-            disk_gib=-instance.root_disk_gib,
+            disk_gib=0 if keep_disk else -instance.root_disk_gib,
         )
 
 

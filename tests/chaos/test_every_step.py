@@ -152,6 +152,7 @@ def test_an_undo_that_fails_for_a_while(monkeypatch: pytest.MonkeyPatch, action:
     last = Striker(action, *LAST_CALL[action], "after", PermanentError("it broke"))
     undo_calls = {
         "undo ensure_network": "remove_port",
+        "undo remove_ports": "ensure_port",
         "undo ensure_machine": "remove_machine",
         "undo start_machine": "stop_machine",
         "undo resize_machine": "resize_machine",

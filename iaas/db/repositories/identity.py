@@ -48,12 +48,12 @@ def delete_project(tx: Tx, project_id: str) -> None:
 
 
 def project_contents(connection: Connection, project_id: str, *, limit: int = 20) -> list[ResourceRef]:
-    """Return resources that keep a project from being deleted."""
+    """Return resources that keep a project from being deleted, deleted instances that hold their disk included."""
     instances, key_pairs = InstanceRow.__table__.c, KeyPairRow.__table__.c
     found = [
         ResourceRef("instance", row.id)
         for row in connection.execute(
-            select(instances.id).where(instances.project_id == project_id, instances.deleted_at.is_(None)).limit(limit)
+            select(instances.id).where(instances.project_id == project_id, instances.purged_at.is_(None)).limit(limit)
         )
     ]
     query = select(key_pairs.id).where(key_pairs.project_id == project_id).limit(limit)

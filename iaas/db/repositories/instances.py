@@ -93,6 +93,12 @@ def all_alive(connection: Connection) -> list[Instance]:
     return _with_nics(connection, list(connection.execute(select(*_COLUMNS).where(_instances.c.deleted_at.is_(None)))))
 
 
+def all_retained(connection: Connection) -> list[Instance]:
+    """Return every deleted instance whose machine is still on its host, of all projects."""
+    query = select(*_COLUMNS).where(_instances.c.deleted_at.is_not(None), _instances.c.purged_at.is_(None))
+    return _with_nics(connection, list(connection.execute(query)))
+
+
 def add_nic(tx: Tx, **values: Any) -> None:
     insert_row(tx.connection, _nics, {**values, "created_at": tx.now, "updated_at": tx.now})
 
