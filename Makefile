@@ -4,7 +4,7 @@ export BACKEND ONCE LISTEN STATE VIRT_TYPE VENV PYTHON
 
 BIN = $(or $(VENV),.venv)/bin
 
-.PHONY: help run test check bench docs lock clean
+.PHONY: help run test check bench docs lock clean torture
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -23,6 +23,9 @@ check:  ## format, lint, types, imports, and the tests that need no root
 bench:  ## start-up time, memory, simulated creations per second
 	@scripts/setup-python dev
 	@$(BIN)/python -m bench
+
+torture:  ## kill a loaded simulated server 200 times; nothing may be lost or doubled (ARGS="--kills 20")
+	@scripts/torture $(ARGS)
 
 docs:  ## write anew what is generated in docs/: openapi.json, transitions.md, roles.md
 	@scripts/setup-python dev
