@@ -29,6 +29,7 @@ from iaas.resources.common import Page, Principal, Role
 from iaas.resources.instances import Instance, InstanceStatus, NewInstance
 from iaas.resources.jobs import Job, JobStatus
 from iaas.services.bootstrap import FirstCredentials
+from iaas.services.quotas import recount
 
 START = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 TOKEN = "iaas_test-token-of-the-operator"
@@ -202,6 +203,7 @@ def assert_consistent(cloud: Cloud) -> None:
             select(InstanceRow.__table__.c.host_id).where(InstanceRow.__table__.c.purged_at.is_not(None))
         ).scalars()
         assert set(ghosts) <= {None}, "a deleted instance is still on a host"
+        assert recount(connection) == [], "a quota is not what the rows hold"
     assert unfinished == [], "a job was left unfinished"
     assert [each.id for each in alive if each.transition is not None] == [], "an instance was left in a transition"
     machines = {state.machine_id: state for driver in cloud.backend.compute.values() for state in driver.inventory()}

@@ -15,6 +15,7 @@ from iaas.resources.catalog import HostStatus, Network
 from iaas.resources.common import Role
 from iaas.services.catalog import add_flavor
 from iaas.services.identity import add_project, add_token
+from iaas.services.quotas import add_missing
 from iaas.services.vault import Vault, new_secret, new_token, token_hash
 
 DEFAULT_PROJECT = "default"
@@ -61,6 +62,7 @@ def prepare(
         for index, zone in enumerate(config.zones):
             _ensure_zone(tx, ids, zone, index)
         _sync_hosts(tx, ids, backend)
+        add_missing(tx)
         project = identity.get_project(tx.connection, DEFAULT_PROJECT)
         if project is not None:
             if given is not None:

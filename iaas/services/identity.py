@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from iaas.db.repositories import idempotency, identity, shared
+from iaas.db.repositories import idempotency, identity, quotas, shared
 from iaas.db.repositories.query import Listing
 from iaas.db.store import Store, Tx
 from iaas.kernel import ids as id_prefixes
@@ -16,6 +16,7 @@ from iaas.resources.common import Principal, Role
 from iaas.resources.identity import AccessKey, APIToken, Project
 from iaas.services.access import require
 from iaas.services.labelling import merged_labels
+from iaas.services.quotas import open_project
 from iaas.services.vault import Vault, new_secret, new_token, token_hash
 
 
@@ -120,6 +121,7 @@ class IdentityService:
             shared.release_all(tx, project.id)
             shared.set_labels(tx, project.id, {})
             idempotency.remove_project(tx, project.id)
+            quotas.remove_project(tx, project.id)
             identity.delete_project(tx, project.id)
 
         self._store.write(work)
@@ -300,6 +302,7 @@ def add_project(tx: Tx, project_id: str, *, name: str, description: str, labels:
     _claim_name(tx, project_id, name)
     identity.add_project(tx, id=project_id, name=name, description=description, labels=labels)
     shared.add_labels(tx, project_id, labels)
+    open_project(tx, project_id)
     return Project(
         id=project_id, name=name, labels=labels, description=description, created_at=tx.now, updated_at=tx.now
     )

@@ -30,6 +30,7 @@ from iaas.resources.jobs import Job
 from iaas.services.health import BackendHealth
 from iaas.services.naming import check_hostname, hostname_from
 from iaas.services.placement import Amounts, Placement, place, resolve
+from iaas.services.quotas import Quotas
 from iaas.transitions import INSTANCE_MOVES
 
 _MAC_TRIES = 16
@@ -61,13 +62,21 @@ class _Plan:
 
 class InstanceCreation:
     def __init__(
-        self, store: Store, ids: IdSource, health: BackendHealth, policy: Policy, add_job: Callable[..., Job]
+        self,
+        store: Store,
+        ids: IdSource,
+        health: BackendHealth,
+        policy: Policy,
+        add_job: Callable[..., Job],
+        *,
+        quotas: Quotas,
     ) -> None:
         self._store = store
         self._ids = ids
         self._health = health
         self._policy = policy
         self._add_job = add_job
+        self._quotas = quotas
 
     def create(
         self, principal: Principal, wishes: Sequence[NewInstance], *, is_batch: bool
@@ -75,7 +84,7 @@ class InstanceCreation:
         """Accept all wishes, or none; in a batch the fields in errors begin with ``instances.<index>.``.
 
         Raises:
-            InvalidInput, AlreadyExists, OutOfCapacity, PermissionDenied: nothing was written.
+            InvalidInput, AlreadyExists, OutOfCapacity, QuotaExceeded, PermissionDenied: nothing was written.
             Unavailable: the backend for one of the kinds is down.
         """
         with self._store.read() as connection:
@@ -87,7 +96,19 @@ class InstanceCreation:
             self._health.check(kind)
         if plans:
             self._health.check_networks()
-        return self._store.write(lambda tx: [self._accept(tx, principal, plan) for plan in plans])
+        shapes = [plan.shape for plan in plans]
+        amounts = {
+            "instances": len(plans),
+            "vcpus": sum(shape.vcpus for shape in shapes),
+            "memory_mib": sum(shape.memory_mib for shape in shapes),
+            "root_disk_gib": sum(shape.root_disk_gib for shape in shapes),
+        }
+
+        def work(tx: Tx) -> list[tuple[Instance, Job]]:
+            self._quotas.take(tx, principal.project_id, amounts)
+            return [self._accept(tx, principal, plan) for plan in plans]
+
+        return self._store.write(work)
 
     def _plan(self, connection: Connection, principal: Principal, wish: NewInstance, prefix: str) -> _Plan:
         image = catalog.get_image(connection, wish.image)

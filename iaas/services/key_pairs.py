@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from iaas.db.repositories import catalog, shared
+from iaas.db.repositories import catalog, quotas, shared
 from iaas.db.repositories.query import Listing
 from iaas.db.store import Store, Tx
 from iaas.kernel import ids as id_prefixes
@@ -16,11 +16,13 @@ from iaas.resources.catalog import KeyPair
 from iaas.resources.common import Principal, Role
 from iaas.services.access import require
 from iaas.services.labelling import merged_labels
+from iaas.services.quotas import Quotas
 
 
 class KeyPairService:
-    def __init__(self, store: Store, ids: IdSource) -> None:
+    def __init__(self, store: Store, ids: IdSource, quotas: Quotas) -> None:
         self._store = store
+        self._quotas = quotas
         self._ids = ids
 
     def create(
@@ -31,6 +33,7 @@ class KeyPairService:
         Raises:
             InvalidInput: ``public_key`` is not one in OpenSSH format.
             AlreadyExists: the name is taken.
+            QuotaExceeded: the project may have no more.
         """
         require(principal, Role.MEMBER)
         check_labels(labels or {})
@@ -41,6 +44,7 @@ class KeyPairService:
         key_id = self._ids.new(id_prefixes.KEY_PAIR)
 
         def work(tx: Tx) -> tuple[KeyPair, str | None]:
+            self._quotas.take(tx, principal.project_id, {"key_pairs": 1})
             _claim_name(tx, principal, key_id, name)
             catalog.add_key_pair(
                 tx,
@@ -99,7 +103,8 @@ class KeyPairService:
         def work(tx: Tx) -> None:
             shared.release_all(tx, key_pair.id)
             shared.set_labels(tx, key_pair.id, {})
-            catalog.delete_key_pair(tx, key_pair.id)
+            if catalog.delete_key_pair(tx, key_pair.id):  # not twice when two do it at once
+                quotas.give(tx, key_pair.project_id, {"key_pairs": 1})
 
         self._store.write(work)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iaas.db.repositories import catalog
+from iaas.db.repositories import catalog, quotas
 from iaas.db.store import Tx
 from iaas.drivers.interface import NotFoundError
 from iaas.kernel.errors import Failure
@@ -51,6 +51,7 @@ def _give_back(tx: Tx, ctx: Context, *, shrunk: bool) -> None:
     sign = -1 if shrunk else 1
     vcpus = max(0, sign * (ctx.input["vcpus"] - ctx.instance.vcpus))
     memory_mib = max(0, sign * (ctx.input["memory_mib"] - ctx.instance.memory_mib))
+    quotas.give(tx, ctx.instance.project_id, {"vcpus": vcpus, "memory_mib": memory_mib})
     catalog.reserve(tx, ctx.instance.host_id, vcpus=-vcpus, memory_mib=-memory_mib, disk_gib=0)
 
 

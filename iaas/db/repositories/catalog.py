@@ -174,5 +174,6 @@ def update_key_pair(tx: Tx, key_pair_id: str, **changes: Any) -> None:
     tx.connection.execute(query)
 
 
-def delete_key_pair(tx: Tx, key_pair_id: str) -> None:
-    tx.connection.execute(delete(KeyPairRow).where(_key_pairs.c.id == key_pair_id))
+def delete_key_pair(tx: Tx, key_pair_id: str) -> bool:
+    """Delete the key pair; False when there is none any more."""
+    return tx.connection.execute(delete(KeyPairRow).where(_key_pairs.c.id == key_pair_id)).rowcount == 1

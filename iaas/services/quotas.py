@@ -1,0 +1,170 @@
+"""Quotas: how much of each resource a project may have.
+
+What is limited is a table, :data:`COUNTED`: a new resource adds its names, their defaults and how its rows are
+counted. The counters change in the commit of what they count, and :func:`recount` proves them from the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from iaas.db.repositories import quotas
+from iaas.db.store import Store, Tx
+from iaas.kernel.errors import FieldError, InvalidInput, QuotaExceeded, Unauthenticated
+from iaas.resources.common import Principal, Role
+from iaas.resources.quotas import Quota, QuotaDrift
+from iaas.services.access import require
+
+MAX_LIMIT = 10**15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """Some quotas whose amounts come from the same rows.
+
+    ``defaults``: limit by name, wide enough for whoever does not think of quotas. ``held``: what projects hold.
+    """
+
+    defaults: Mapping[str, int]
+    held: Callable[[Connection], quotas.Held]
+
+
+COUNTED: tuple[Counted, ...] = (
+    Counted(
+        defaults={
+            "instances": 1_000_000,
+            "vcpus": 10_000_000,
+            "memory_mib": 20_000_000_000,
+            "root_disk_gib": 100_000_000,
+        },
+        held=quotas.held_by_instances,
+    ),
+    Counted(defaults={"key_pairs": 100_000}, held=quotas.held_by_key_pairs),
+)
+DEFAULTS: Mapping[str, int] = {name: limit for counted in COUNTED for name, limit in counted.defaults.items()}
+
+
+class Quotas:
+    """The quotas of one cloud.
+
+    Args:
+        limits: for projects without a limit of their own, in place of :data:`DEFAULTS`.
+
+    Raises:
+        ValueError: ``limits`` has a name that is no quota, or a number that is no limit.
+    """
+
+    def __init__(self, store: Store, limits: Mapping[str, int]) -> None:
+        for name, limit in limits.items():
+            if name not in DEFAULTS or not 0 <= limit <= MAX_LIMIT:
+                raise ValueError(f"{name}={limit} is no quota; there are {', '.join(DEFAULTS)}, from 0 to {MAX_LIMIT}")
+        self._store = store
+        self._defaults = {**DEFAULTS, **limits}
+
+    # -- inside the transactions of others ----------------------------------------------------------------
+
+    def take(self, tx: Tx, project_id: str, amounts: Mapping[str, int]) -> None:
+        """Count ``amounts`` as used by the project. Comes before host capacity is taken (order of locks).
+
+        Raises:
+            QuotaExceeded: one is not there; the transaction must be given up.
+        """
+        refused = quotas.take(tx, project_id, amounts, self._defaults)
+        if not refused:
+            return
+        rows = quotas.of_project(tx.connection, project_id)
+        name = min(refused)
+        if name not in rows:  # deleted while this request was on its way
+            raise Unauthenticated("the credential's project is gone")
+        used, own_limit = rows[name]
+        limit = self._defaults[name] if own_limit is None else own_limit
+        message = f"the project's quota of {name} is {limit}: {used} in use, {amounts[name]} more asked for"
+        raise QuotaExceeded(message, errors=[FieldError(name, "quota_exceeded", message)])
+
+    # -- for tenants and the operator ---------------------------------------------------------------------
+
+    def own(self, principal: Principal) -> list[Quota]:
+        """Return the quotas of the principal's own project, in the order of their table."""
+        return self._of(principal.project_id)
+
+    def of_project(self, principal: Principal, project_id: str) -> list[Quota]:
+        """Return the quotas of any project (admins)."""
+        require(principal, Role.ADMIN)
+        return self._of(project_id)
+
+    def update(self, principal: Principal, project_id: str, limits: Mapping[str, int | None]) -> list[Quota]:
+        """Set limits of a project (admins); None goes back to the default. What is in use already may be more.
+
+        Raises:
+            InvalidInput: a name that is no quota, or a number that is no limit.
+        """
+        require(principal, Role.ADMIN)
+        for name, limit in limits.items():
+            if name not in DEFAULTS:
+                raise _invalid(name, "unknown", "is no quota")
+            if limit is not None and not 0 <= limit <= MAX_LIMIT:
+                raise _invalid(name, "out_of_range", f"must be from 0 to {MAX_LIMIT}")
+
+        def work(tx: Tx) -> None:
+            for name, limit in limits.items():
+                quotas.set_limit(tx, project_id, name, limit)
+
+        self._store.write(work)
+        return self._of(project_id)
+
+    def _of(self, project_id: str) -> list[Quota]:
+        with self._store.read() as connection:
+            rows = quotas.of_project(connection, project_id)
+        found = []
+        for name, default in self._defaults.items():
+            used, own_limit = rows.get(name, (0, None))
+            found.append(Quota(resource=name, limit=default if own_limit is None else own_limit, used=used))
+        return found
+
+
+def open_project(tx: Tx, project_id: str) -> None:
+    """Begin to count for a new project."""
+    quotas.add_counters(tx, {(project_id, name): 0 for name in DEFAULTS})
+
+
+def add_missing(tx: Tx) -> None:
+    """Make the counters that a database of an earlier version lacks, from what its rows hold."""
+    known = quotas.all_used(tx.connection)
+    missing = [
+        (project_id, name)
+        for project_id in quotas.project_ids(tx.connection)
+        for name in DEFAULTS
+        if (project_id, name) not in known
+    ]
+    if missing:
+        held = _held(tx.connection)
+        quotas.add_counters(tx, {key: held.get(key, 0) for key in missing})
+
+
+def recount(connection: Connection) -> list[QuotaDrift]:
+    """Return the counters that are not what the rows hold; none, unless the cloud has a fault."""
+    held = _held(connection)
+    return [
+        QuotaDrift(project_id=key[0], resource=key[1], used=used, held=held.get(key, 0))
+        for key, used in sorted(quotas.all_used(connection).items())
+        if used != held.get(key, 0)
+    ]
+
+
+def repair(tx: Tx) -> list[QuotaDrift]:
+    """Set every counter to what the rows hold and return those that were wrong."""
+    drifts = recount(tx.connection)
+    for drift in drifts:
+        quotas.set_used(tx, drift.project_id, drift.resource, drift.held)
+    return drifts
+
+
+def _held(connection: Connection) -> dict[tuple[str, str], int]:
+    return quotas.merged(counted.held(connection) for counted in COUNTED)
+
+
+def _invalid(field: str, code: str, message: str) -> InvalidInput:
+    return InvalidInput(f"{field}: {message}", errors=[FieldError(field, code, message)])
