@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import zlib
 
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, FromClause, create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 
 POOL_SIZE = 16
@@ -60,3 +60,13 @@ def take_lock(connection: Connection, name: str) -> None:
     if connection.dialect.name == "postgresql":
         number = zlib.crc32(name.encode()) - 2**31  # a signed integer of 32 bits
         connection.execute(_TAKE_LOCK, {"space": _LOCK_SPACE, "name": number})
+
+
+def lock_row(connection: Connection, table: FromClause, row_id: str) -> None:
+    """Let others who change or lock this row wait until the transaction ends; what is read from now on stays true.
+
+    For changes that depend on what was read (a merge, a comparison with a generation). Nothing happens on SQLite,
+    where a transaction that writes is the only one anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(table.c.id).where(table.c.id == row_id).with_for_update())

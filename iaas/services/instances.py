@@ -109,6 +109,7 @@ class InstanceService:
         check_labels({key: value for key, value in (labels or {}).items() if value is not None})
 
         def work(tx: Tx) -> Instance:
+            instances.lock(tx, instance.id)
             current = instances.get(tx.connection, instance.id)
             if current is None:
                 raise _not_found(id_or_name)
@@ -242,6 +243,7 @@ class InstanceService:
         move = INSTANCE_MOVES[action]
 
         def work(tx: Tx) -> tuple[Instance, Job]:
+            instances.lock(tx, instance.id)
             current = instances.get(tx.connection, instance.id)
             if current is None:
                 raise _not_found(id_or_name)

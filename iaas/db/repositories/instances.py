@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, select
 
 from iaas.db.models import InstanceRow, NICRow
+from iaas.db.postgres import lock_row
 from iaas.db.repositories.query import Listing, list_rows
 from iaas.db.statements import Prepared, delete_rows, insert_row, update_rows
 from iaas.db.store import Tx
@@ -44,6 +45,11 @@ def get(
     if row is None or project_id not in (None, row.project_id) or not (with_deleted or row.deleted_at is None):
         return None
     return _instance(row, _nics_of(connection, row.id))
+
+
+def lock(tx: Tx, instance_id: str) -> None:
+    """Keep others from changing the instance until the commit."""
+    lock_row(tx.connection, _instances, instance_id)
 
 
 def generation_of(connection: Connection, instance_id: str) -> int:
@@ -85,6 +91,12 @@ def guest_secrets(connection: Connection, instance_id: str) -> tuple[bytes | Non
 
 def count_in_project(connection: Connection, project_id: str) -> int:
     query = select(func.count()).where(_instances.c.project_id == project_id, _instances.c.deleted_at.is_(None))
+    return int(connection.execute(query).scalar() or 0)
+
+
+def count_alive(connection: Connection) -> int:
+    """Return how many instances are not deleted, in all projects."""
+    query = select(func.count()).select_from(_instances).where(_instances.c.deleted_at.is_(None))
     return int(connection.execute(query).scalar() or 0)
 
 

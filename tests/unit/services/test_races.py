@@ -1,0 +1,139 @@
+"""Many at once, through two servers on PostgreSQL, where transactions really run side by side: exactly one wins."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from iaas.cloud import Cloud
+from iaas.db.repositories.query import Listing
+from iaas.drivers.interface import HostReport
+from iaas.kernel.errors import CloudError, NotFound
+from iaas.resources.common import Page
+from iaas.resources.instances import PlacementRule, PlacementWish
+from tests.factories import create, make_cloud, operator, settle, used_capacity, wish
+
+RACERS = 8
+ROUNDS = 3
+HOSTS = tuple(
+    HostReport(name=f"host-{number}", zone="zone-1", vcpus=3, memory_mib=65_536, disk_gib=1000) for number in (1, 2)
+)
+
+Entry = Callable[[Cloud], object]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def clouds(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sequence[Cloud]]:
+    """Two servers of one cloud on PostgreSQL; on SQLite one, which is all that is allowed there."""
+    seeds = (1,) if request.param == "sqlite" else (1, 2)
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    with contextlib.ExitStack() as stack:
+        opened = [
+            stack.enter_context(
+                contextlib.closing(make_cloud(tmp_path, database_url=url, zones=("zone-1",), hosts=HOSTS, seed=seed))
+            )
+            for seed in seeds
+        ]
+        yield opened
+
+
+def race(clouds: Sequence[Cloud], entries: Sequence[Entry]) -> Counter[str]:
+    """Run all entries at the same time, spread over the servers; return how often each outcome came."""
+    start = threading.Barrier(len(entries))
+
+    def run(number: int) -> str:
+        start.wait(20)
+        try:
+            entries[number](clouds[number % len(clouds)])
+        except CloudError as error:
+            return type(error).__name__
+        return "won"
+
+    with ThreadPoolExecutor(len(entries)) as pool:
+        return Counter(pool.map(run, range(len(entries)), timeout=60))
+
+
+def creates(name: str | None = None, **changes: object) -> Entry:
+    return lambda cloud: cloud.instances.create(operator(cloud), [wish(name=name, **changes)])
+
+
+def stops(target: str) -> Entry:
+    return lambda cloud: cloud.instances.stop(operator(cloud), target)
+
+
+def restarts(target: str) -> Entry:
+    return lambda cloud: cloud.instances.restart(operator(cloud), target)
+
+
+def deletes(target: str) -> Entry:
+    return lambda cloud: cloud.instances.delete(operator(cloud), target)
+
+
+def rebuilds(target: str) -> Entry:
+    return lambda cloud: cloud.instances.rebuild(operator(cloud), target)
+
+
+def test_one_name_goes_to_one(clouds: Sequence[Cloud]) -> None:
+    for number in range(ROUNDS):
+        outcome = race(clouds, [creates(f"web-{number}", flavor=None, vcpus=1, memory_mib=64)] * RACERS)
+        assert outcome == {"won": 1, "AlreadyExists": RACERS - 1}
+
+
+def test_a_new_name_goes_to_one(clouds: Sequence[Cloud]) -> None:
+    ids = [create(clouds[0]).id for _ in range(4)]
+    for number in range(ROUNDS):
+        entries: list[Entry] = [
+            lambda cloud, each=each, number=number: cloud.instances.update(operator(cloud), each, name=f"name-{number}")
+            for each in ids
+        ]
+        assert race(clouds, entries) == {"won": 1, "AlreadyExists": len(ids) - 1}
+
+
+def test_capacity_goes_to_as_many_as_fit(clouds: Sequence[Cloud]) -> None:
+    outcome = race(clouds, [creates()] * 12)
+    assert outcome == {"won": 6, "OutOfCapacity": 6}
+    assert used_capacity(clouds[0])[0] == 6
+
+
+def test_addresses_are_all_different(clouds: Sequence[Cloud]) -> None:
+    assert race(clouds, [creates()] * 6) == {"won": 6}
+    found, _ = clouds[0].instances.list_page(operator(clouds[0]), Listing(page=Page(limit=100)))
+    assert len({nic.address for each in found for nic in each.nics}) == 6
+
+
+def test_one_transition_is_taken_by_one(clouds: Sequence[Cloud]) -> None:
+    for _ in range(ROUNDS):
+        target = create(clouds[0]).id
+        outcome = race(clouds, [stops(target), restarts(target), deletes(target), rebuilds(target)] * 2)
+        assert outcome["won"] == 1
+        assert set(outcome) <= {"won", "InTransition", "InvalidState"}
+        for cloud in clouds:
+            settle(cloud)
+        with contextlib.suppress(NotFound):  # a delete may have won
+            clouds[0].instances.delete(operator(clouds[0]), target)
+        settle(clouds[0])
+
+
+def test_strict_anti_affinity_is_never_broken(clouds: Sequence[Cloud]) -> None:
+    apart = PlacementWish(anti_affinity=PlacementRule(label_selector="app=db"))
+    outcome = race(clouds, [creates(labels={"app": "db"}, placement=apart)] * RACERS)
+    assert outcome["won"] == 2
+    found, _ = clouds[0].instances.list_page(operator(clouds[0]), Listing(page=Page(limit=100)))
+    assert len({each.host_id for each in found}) == 2
+
+
+def test_of_two_that_look_at_the_generation_one_wins(clouds: Sequence[Cloud]) -> None:
+    instance = create(clouds[0])
+    entries: list[Entry] = [
+        lambda cloud, number=number: cloud.instances.update(
+            operator(cloud), instance.id, labels={"by": str(number)}, if_generation=instance.generation
+        )
+        for number in range(RACERS)
+    ]
+    assert race(clouds, entries) == {"won": 1, "PreconditionFailed": RACERS - 1}
