@@ -32,7 +32,8 @@ def put(cloud: Cloud, instance: Instance, **columns: Any) -> Instance:
 
 
 def test_all_actions_are_walked() -> None:
-    assert ACTIONS.keys() == INSTANCE_MOVES.keys() - {"create"}
+    # What has to do with retention begins in states that come about only by it: test_retention.py walks that.
+    assert ACTIONS.keys() == INSTANCE_MOVES.keys() - {"create", "retire", "recover", "purge"}
 
 
 @pytest.mark.parametrize("action", ACTIONS)
