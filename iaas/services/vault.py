@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -38,15 +39,25 @@ class Vault:
             if self._key_path is None:
                 self._key = Fernet.generate_key()
             else:
-                try:
-                    handle = os.open(self._key_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                except FileExistsError:
-                    self._key = self._key_path.read_bytes()
-                else:
-                    self._key = Fernet.generate_key()
-                    with os.fdopen(handle, "wb") as file:
-                        file.write(self._key)
+                self._key = self._made_or_found(self._key_path)
         return self._key
+
+    @staticmethod
+    def _made_or_found(path: Path) -> bytes:
+        """Return the key in the file, made in one step: a process killed meanwhile leaves a whole key or none."""
+        from cryptography.fernet import Fernet
+
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(Fernet.generate_key())
+            # Processes of one fleet may come here at once: the first name counts, for all of them.
+            with contextlib.suppress(FileExistsError):
+                os.link(fresh, path)
+            fresh.unlink()
+            return path.read_bytes()
 
 
 def new_token() -> str:
