@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import InvalidToken
+
+from iaas.services.vault import Vault, new_secret, new_token, token_hash
+
+
+def test_what_is_encrypted_comes_back_in_another_process(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    encrypted = Vault(path).encrypt("secret é")
+    assert b"secret" not in encrypted
+    assert Vault(path).decrypt(encrypted) == "secret é"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["secret.key"]
+
+
+def test_what_a_killed_process_left_half_made_is_no_trap(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    Vault(path).encrypt("x")
+    path.rename(path.with_name("secret.key.1.new"))
+    assert Vault(path).decrypt(Vault(path).encrypt("x")) == "x"
+
+
+def test_whoever_comes_first_makes_the_key_for_all(tmp_path: Path) -> None:
+    vaults = [Vault(tmp_path / "secret.key") for _ in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        encrypted = list(pool.map(lambda vault: vault.encrypt("x"), vaults))
+    assert {vaults[0].decrypt(each) for each in encrypted} == {"x"}
+
+
+def test_a_key_of_its_own_without_a_file() -> None:
+    encrypted = Vault(None).encrypt("x")
+    with pytest.raises(InvalidToken):
+        Vault(None).decrypt(encrypted)
+
+
+def test_tokens_are_long_and_different() -> None:
+    assert len({new_token() for _ in range(100)} | {new_secret() for _ in range(100)}) == 200
+    assert len(new_token()) > 40
+    assert token_hash("a") != token_hash("b")
