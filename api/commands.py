@@ -35,6 +35,15 @@ def register_serve(app: typer.Typer) -> None:
         state: Annotated[Path | None, typer.Option(help="Folder for database, credentials and machines.")] = None,
         database: Annotated[str | None, typer.Option(help="SQLAlchemy URL in place of STATE/cloud.db.")] = None,
         zones: Annotated[str, typer.Option(help="Names of the zones, separated by commas.")] = "zone-1,zone-2",
+        hosts: Annotated[
+            Path | None, typer.Option(metavar="FILE", help="TOML with the simulated hosts, in [[hosts]] tables (sim).")
+        ] = None,
+        retention: Annotated[
+            float,
+            typer.Option(
+                metavar="SECONDS", min=0, max=31_536_000, help="So long deleted instances can be recovered; 0: not."
+            ),
+        ] = 0.0,
         image_cache: Annotated[Path | None, typer.Option(help="Where built images are kept (real).")] = None,
         virt_type: Annotated[
             str, typer.Option(help="qemu (emulation), kvm, or auto: kvm if a probe finds that it works (real).")
@@ -74,6 +83,8 @@ def register_serve(app: typer.Typer) -> None:
         names = tuple(name.strip() for name in zones.split(",") if name.strip())
         if not names or len(set(names)) != len(names):
             raise CommandError("--zones must be different names separated by commas")
+        if hosts is not None and backend != "sim":
+            raise CommandError("--hosts is for the simulation: a real host reports itself")
         try:
             if backend == "real":
                 _check_host(state)
@@ -86,6 +97,8 @@ def register_serve(app: typer.Typer) -> None:
                     state_dir=(state or default_state_dir(backend)).absolute(),
                     database_url=database,
                     zones=names,
+                    hosts_file=hosts,
+                    retention_s=retention,
                     image_cache=image_cache.absolute() if image_cache else None,
                     virt_type=virt_type,
                     libvirt_uri=libvirt_uri,

@@ -50,6 +50,8 @@ class ServeOptions:
     state_dir: Path
     database_url: str | None = None
     zones: tuple[str, ...] = ZONES
+    hosts_file: Path | None = None
+    retention_s: float = 0.0
     image_cache: Path | None = None
     virt_type: str = "auto"
     libvirt_uri: str | None = None
@@ -144,6 +146,7 @@ def _open_cloud(
         database_url=store.url,
         zones=options.zones,
         max_waiters=MAX_WAITERS,
+        retention_s=options.retention_s,
         driver_calls={kind.value: options.driver_calls for kind in MachineKind},
     )
     on_exit: Callable[[], None] = lambda: None  # noqa: E731 - replaced below for the real backend
@@ -151,7 +154,12 @@ def _open_cloud(
     if options.backend == "sim":
         from iaas.drivers.sim.backend import build_sim_backend
 
-        backend = build_sim_backend(state.path / "sim.db", clock, zones=options.zones)
+        hosts = None
+        if options.hosts_file is not None:
+            from iaas.api.hosts_file import read_hosts
+
+            hosts = read_hosts(options.hosts_file, options.zones)
+        backend = build_sim_backend(state.path / "sim.db", clock, zones=options.zones, hosts=hosts)
         connect: Callable[[Cloud], None] = lambda cloud: None  # noqa: E731 - a simulated guest asks nobody
     else:
         from dataclasses import replace
