@@ -12,7 +12,7 @@ from flask_smorest import Api
 from iaas import __version__
 from iaas.api import access, idempotency, metrics_page, wiring
 from iaas.api.requests import MAX_BODY_BYTES, refuse_unknown_query
-from iaas.api.v1 import catalog, errors, events, identity, instances, jobs, key_pairs, meta
+from iaas.api.v1 import catalog, doctor, errors, events, identity, instances, jobs, key_pairs, meta, quotas
 from iaas.cloud import Cloud
 from iaas.kernel.errors import Unauthenticated
 from iaas.kernel.log_scope import enter_scope
@@ -61,7 +61,7 @@ def create_app(cloud: Cloud, *, proxy_url: str | None = None, metrics_open: bool
         },
     )
     api.spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
-    for module in (instances, jobs, events, key_pairs, catalog, identity, meta):
+    for module in (instances, jobs, events, doctor, key_pairs, catalog, identity, quotas, meta):
         api.register_blueprint(module.blp, url_prefix="/v1")
     errors.register(app)
     _add_pages(app)

@@ -69,6 +69,13 @@ def register_serve(app: typer.Typer) -> None:
         metrics_open: Annotated[
             bool, typer.Option("--metrics-open", help="/metrics for everybody, not for admins' tokens only.")
         ] = False,
+        doctor_every: Annotated[
+            float,
+            typer.Option(metavar="SECONDS", min=0, help="Compare database and backend so often; 0: only on request."),
+        ] = 600.0,
+        doctor_repairs: Annotated[
+            bool, typer.Option("--doctor-repairs", help="Repair what the periodic look finds, where that is safe.")
+        ] = False,
     ) -> None:
         """Run a cloud; prints one line 'ready URL' when it can be used."""
         from iaas.api.server import ServeOptions, parse_listen
@@ -110,6 +117,8 @@ def register_serve(app: typer.Typer) -> None:
                     log_level=log_level,
                     log_json=log_json,
                     metrics_open=metrics_open,
+                    doctor_every_s=doctor_every,
+                    doctor_repairs=doctor_repairs,
                 )
             )
         except StartError as error:

@@ -24,7 +24,7 @@ from iaas.api.logs import configure
 from iaas.api.proxy import GuestProxy
 from iaas.api.state import StartError, StateDir
 from iaas.cloud import Cloud
-from iaas.config import CloudConfig
+from iaas.config import CloudConfig, DoctorPolicy
 from iaas.db.store import Store
 from iaas.drivers.interface import Backend, DriverError, MachineKind
 from iaas.drivers.interface.logged import logged
@@ -63,6 +63,8 @@ class ServeOptions:
     log_level: str = "warning"
     log_json: bool = False
     metrics_open: bool = False
+    doctor_every_s: float = 600.0  # 0: only on request
+    doctor_repairs: bool = False
 
 
 def parse_listen(text: str) -> tuple[str, int]:
@@ -147,6 +149,7 @@ def _open_cloud(
         zones=options.zones,
         max_waiters=MAX_WAITERS,
         retention_s=options.retention_s,
+        doctor=DoctorPolicy(every_s=options.doctor_every_s or None, repairs=options.doctor_repairs),
         driver_calls={kind.value: options.driver_calls for kind in MachineKind},
     )
     on_exit: Callable[[], None] = lambda: None  # noqa: E731 - replaced below for the real backend

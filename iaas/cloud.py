@@ -12,6 +12,7 @@ from iaas.db.ownership import ExecutorClaim
 from iaas.db.repositories import events, instances, jobs, networks
 from iaas.db.schema import upgrade
 from iaas.db.store import Store, Tx
+from iaas.doctor.doctor import Doctor
 from iaas.drivers.interface import Backend, DriverError, MachineKind, PowerState
 from iaas.jobs.event_feed import EventFeed
 from iaas.jobs.executor import Executor
@@ -122,6 +123,22 @@ class Cloud:
         self.events = EventService(store, clock, self.event_feed, config.event_retention)
         self.metadata = MetadataService(store)
         self.executor.periodic.add("purge_events", self.events.purge, interval_s=config.event_retention.purge_every_s)
+        self.doctor = Doctor(
+            store=store,
+            backend=backend,
+            clock=clock,
+            executor=self.executor,
+            policy=config.doctor,
+            on_repair=self.metrics.drift_repaired,
+        )
+        if config.doctor.every_s is not None:
+            self.executor.periodic.add(
+                "doctor",
+                self.doctor.look_in_passing,
+                interval_s=config.doctor.every_s,
+                first_in_s=config.doctor.first_in_s,
+                in_thread=True,
+            )
         self._publish_readings()
         for driver in backend.compute.values():
             driver.on_lifecycle(self._on_lifecycle)
@@ -158,7 +175,7 @@ class Cloud:
             clock=self.clock,
             executor=self.executor,
             wait_slots=self.wait_slots,
-            findings=dict,
+            findings=self.doctor.counts,
         )
         self.metrics.read_from(readings.read)
         self.metrics.read_from(StoreReadings(self.store).read)

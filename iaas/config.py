@@ -36,6 +36,22 @@ class Ghosts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorPolicy:
+    """When the doctor looks by itself: ``every_s`` of the cloud clock, for the first time soon after the start.
+
+    It repairs by itself only with ``repairs``. ``least_pause_s`` is wall time, for clocks that run fast;
+    simulated clouds of more than ``most_simulated`` instances are looked at only on request: the simulation
+    runs in this process and loses nothing, and reading them all takes a while.
+    """
+
+    every_s: float | None = None
+    first_in_s: float = 15.0
+    least_pause_s: float = 30.0
+    most_simulated: int = 50_000
+    repairs: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
     """One cloud. ``state_dir`` holds its files; None keeps everything in memory (tests).
 
@@ -52,6 +68,7 @@ class CloudConfig:
     max_waiters: int = 64
     policy: Policy = Policy()
     event_retention: EventRetention = EventRetention()
+    doctor: DoctorPolicy = DoctorPolicy()
     retention_s: float = 0.0
     ghosts: Ghosts = Ghosts()
     driver_calls: Mapping[str, int] = field(default_factory=dict)

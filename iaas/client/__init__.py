@@ -11,6 +11,7 @@ from iaas.client.catalog import Flavor, Host, Image, KeyPair, Zone
 from iaas.client.client import Client
 from iaas.client.collection import Collection, Page
 from iaas.client.credentials import Credentials, default_credentials_files, find_credentials
+from iaas.client.doctor import DoctorReport, Finding
 from iaas.client.errors import (
     APIError,
     BackendUnavailable,
@@ -61,11 +62,13 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "Credentials",
+    "DoctorReport",
     "Event",
     "EventsExpired",
     "ExecResult",
     "Failure",
     "FieldError",
+    "Finding",
     "Flavor",
     "GuestUnavailable",
     "Health",

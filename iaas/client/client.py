@@ -11,6 +11,7 @@ from iaas.client.capabilities import Capabilities, Health
 from iaas.client.catalog import Flavors, Host, Image, KeyPairs, Zones
 from iaas.client.collection import Collection
 from iaas.client.credentials import Credentials, find_credentials
+from iaas.client.doctor import Doctor
 from iaas.client.events import Events
 from iaas.client.identity import AccessKeys, APITokens, Projects
 from iaas.client.instances import Instances
@@ -60,6 +61,7 @@ class Client:
         self.access_keys = AccessKeys(self)
         self.jobs = Jobs(self)
         self.events = Events(self)
+        self.doctor = Doctor(self)
 
     @property
     def credentials(self) -> Credentials:

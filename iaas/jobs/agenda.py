@@ -39,5 +39,8 @@ class Agenda:
         del self._valid[job_id]
         return job_id
 
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._valid
+
     def __len__(self) -> int:
         return len(self._valid)

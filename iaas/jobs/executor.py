@@ -131,6 +131,11 @@ class Executor:
             self._agenda.put(job_id, due_at or self._clock.now())
             self._condition.notify_all()
 
+    def knows(self, job_id: str) -> bool:
+        """Return whether the job is on the agenda or at hand; an unfinished one that is not would never end."""
+        with self._condition:
+            return job_id in self._agenda or job_id in self._runs
+
     def cancel(self, job_id: str) -> None:
         """Take notice of the mark that a commit has set in the job's row, as soon as its step at hand returns."""
         run = self._runs.get(job_id)

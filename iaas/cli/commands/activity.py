@@ -10,10 +10,10 @@ import typer
 
 from iaas.cli.exit_status import ExitStatus
 from iaas.cli.nouns import NameArgument, Noun, add_get, add_list, show
-from iaas.cli.output import Column, text_of, write_details, write_json
+from iaas.cli.output import Column, text_of, write_details, write_json, write_table
 from iaas.cli.progress import describe, progress
 from iaas.cli.session import Session, command
-from iaas.client import Event, Job
+from iaas.client import DoctorReport, Event, Finding, Job
 from iaas.client.jobs import DEFAULT_WAIT_S
 
 JOB = Noun[Job](
@@ -106,6 +106,21 @@ def add_meta(app: typer.Typer) -> None:
             answer = client.capabilities().raw
         write_json(answer) if session.is_json else write_details(answer)
 
+    @command(app, "doctor")
+    def doctor(
+        session: Session,
+        repair: Annotated[bool, typer.Option("--repair", help="Repair what is safe to repair.")] = False,
+    ) -> None:
+        """Compare the database with what the backends have (admin); the exit status is 6 unless all is well."""
+        with session.client() as client:
+            report = client.doctor.repair() if repair else client.doctor.check()
+        if session.is_json:
+            write_json(report.raw)
+        else:
+            _write_report(report)
+        if not report.is_clean:
+            raise typer.Exit(ExitStatus.UNAVAILABLE)
+
     @command(app, "health")
     def health(session: Session) -> None:
         """Show how the server is; the exit status is 6 unless all is well."""
@@ -114,3 +129,22 @@ def add_meta(app: typer.Typer) -> None:
         write_json(found.raw) if session.is_json else write_details(found.raw)
         if found.status != "ok":
             raise typer.Exit(ExitStatus.UNAVAILABLE)
+
+
+def _write_report(report: DoctorReport) -> None:
+    rows = [("repaired", finding) for finding in report.repaired] + [("found", each) for each in report.findings]
+    if rows:
+        columns = (
+            Column[tuple[str, Finding]]("", lambda row: row[0]),
+            Column[tuple[str, Finding]]("DRIFT", lambda row: row[1].drift),
+            Column[tuple[str, Finding]]("RESOURCE", lambda row: row[1].resource.id if row[1].resource else None),
+            Column[tuple[str, Finding]]("WHAT", lambda row: row[1].message),
+            Column[tuple[str, Finding]](
+                "REPAIR", lambda row: row[1].reason or row[1].repair or "none: a person has to decide"
+            ),
+        )
+        write_table(columns, rows)
+    for what, reason in report.unchecked.items():
+        sys.stdout.write(f"not asked: {what}: {reason}\n")
+    if report.is_clean:
+        sys.stdout.write(f"all is well ({', '.join(f'{count} {name}' for name, count in report.checked.items())})\n")
