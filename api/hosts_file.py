@@ -59,4 +59,13 @@ def _host(table: Any, place: str, zones: Sequence[str]) -> HostReport:
         if type(ratio) not in (int, float) or not 0 < ratio <= 1000:
             raise StartError(f"{place} ({name}): {key} must be a number above 0 and at most 1000")
         ratios[key] = float(ratio)
-    return HostReport(name=name, zone=zone, **sizes, **ratios)
+    return HostReport(
+        name=name,
+        zone=zone,
+        vcpus=sizes["vcpus"],
+        memory_mib=sizes["memory_mib"],
+        disk_gib=sizes["disk_gib"],
+        vcpu_overcommit=ratios["vcpu_overcommit"],
+        memory_overcommit=ratios["memory_overcommit"],
+        disk_overcommit=ratios["disk_overcommit"],
+    )

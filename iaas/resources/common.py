@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Role(StrEnum):
@@ -32,3 +33,11 @@ class Page:
     cursor: str | None = None
     sort: str = "created_at"
     descending: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedConfiguration:
+    """What the data plane has to do for a resource, and the revision that it was at."""
+
+    revision: int
+    configuration: dict[str, Any]

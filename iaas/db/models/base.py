@@ -73,3 +73,15 @@ class Named(Identified, Stamped):
 
     name: Mapped[str] = mapped_column(NAME)
     labels: Mapped[dict[str, str]]
+
+
+class Revised:
+    """The columns of a resource whose changes may wait to be applied.
+
+    ``revision`` grows with each change of the configuration; ``applied`` is the configuration as it was at
+    ``applied_revision``, in one document. See ``iaas.services.revisions``.
+    """
+
+    revision: Mapped[int]
+    applied_revision: Mapped[int]
+    applied: Mapped[dict[str, Any]]
