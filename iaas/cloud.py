@@ -165,7 +165,9 @@ class Cloud:
             first_step=workflow.steps[0].name,
             request_id=request_id,
         )
-        tx.on_commit(lambda: self.executor.submit(job.id))
+        # Only a new instance is known here as its row is; other actions have changed theirs meanwhile.
+        known = instance if action == "instance.create" else None
+        tx.on_commit(lambda: self.executor.submit_new(job, known))
         return job
 
     def _publish_readings(self) -> None:

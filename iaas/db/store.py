@@ -114,6 +114,28 @@ class Store:
                 self._write_group()
         return future.result()
 
+    def write_soon(self, work: Callable[[Tx], T]) -> Future[T]:
+        """Queue a write that is committed with the next one, or by :meth:`flush` at the latest.
+
+        The future holds what :meth:`write` would have returned or raised. Whoever has many small writes and waits
+        for none of them saves a commit for each. (PostgreSQL commits at once.)
+        """
+        future: Future[T] = Future()
+        if self._is_sqlite:
+            self._queue.append((work, future))
+            return future
+        try:
+            future.set_result(self._write_alone(work))
+        except Exception as error:  # noqa: BLE001 - it comes out of the future
+            future.set_exception(error)
+        return future
+
+    def flush(self) -> None:
+        """Commit everything that is queued."""
+        with self._writer:
+            while self._queue:
+                self._write_group()
+
     def _write_alone(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` in a transaction of its own, again when PostgreSQL sacrificed it to another one."""
         tries = 0

@@ -28,11 +28,14 @@ from iaas.jobs.stepper import UNDO_TRIES, Stepper
 from iaas.kernel.clock import CloudClock
 from iaas.kernel.errors import Failure
 from iaas.kernel.ids import IdSource
+from iaas.resources.instances import Instance
 from iaas.resources.jobs import Job, JobProgress, JobStatus
 from iaas.workflows.framework import Context, Workflow
 
 log = structlog.get_logger(__name__)
 
+ENDS_A_COMMIT = 16  # jobs whose ends share a commit; more would save little and let the first wait longer
+FRESH_MOST = 1024  # new jobs kept in memory until they are taken up; the others are read again
 DATABASE_PAUSE_S = 1.0  # until the next attempt when the database did not take a write (cloud clock)
 DRIVER_CALLS = 4
 DRAIN_S = 10.0
@@ -74,12 +77,14 @@ class Executor:
         self._condition = threading.Condition()
         self._agenda = Agenda()
         self._runs: dict[str, Run] = {}
+        self._fresh: dict[str, tuple[Job, Instance | None]] = {}
+        self._ending: list[Run] = []
         self._landed: list[tuple[Run, Call]] = []
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._pool: DriverPool | None = None
         self._stepper = Stepper(
-            journal=Journal(store, self._forget),
+            journal=Journal(store, self._forget, in_groups=not backend.blocking),
             clock=clock,
             blocking=backend.blocking,
             deadlines_s=deadlines_s,
@@ -136,8 +141,19 @@ class Executor:
         with self._condition:
             return job_id in self._agenda or job_id in self._runs
 
+    def submit_new(self, job: Job, instance: Instance | None = None) -> None:
+        """Put a job that has just been committed onto the agenda, with what need not be read again.
+
+        Args:
+            instance: the job's instance as its row is now; read when absent.
+        """
+        if len(self._fresh) < FRESH_MOST:
+            self._fresh[job.id] = (job, instance)
+        self.submit(job.id)
+
     def cancel(self, job_id: str) -> None:
         """Take notice of the mark that a commit has set in the job's row, as soon as its step at hand returns."""
+        self._fresh.pop(job_id, None)  # it knows nothing of the mark
         run = self._runs.get(job_id)
         if run is not None:
             run.cancel_requested = True
@@ -200,39 +216,55 @@ class Executor:
                 self.periodic.run_due()
             with self._condition:
                 if self._stopping:
-                    return taken
+                    break
                 landed = self._landed.pop(0) if self._landed else None
                 job_id = None if landed else self._agenda.take(self._clock.now())
             if landed is not None:
                 self._land(*landed)
             elif job_id is not None:
                 self._take_up(job_id)
+                if len(self._ending) >= ENDS_A_COMMIT:
+                    self._commit_ends()
+            elif self._ending:
+                self._commit_ends()  # may put new jobs onto the agenda
             else:
                 return taken
             taken += 1
+        self._commit_ends()
+        return taken
+
+    def _commit_ends(self) -> None:
+        ending, self._ending = self._ending, []
+        self._store.flush()
+        for run in ending:
+            self._guarded(run, lambda run=run: self._stepper.ended(run))  # type: ignore[misc]  # bound now
 
     # -- one job ------------------------------------------------------------------------------------------
 
     def _take_up(self, job_id: str) -> None:
         run = self._runs.get(job_id)
         if run is None:
-            try:
-                with self._store.read() as connection:
-                    job = jobs.get(connection, job_id)
-            except DBAPIError as error:
-                self._wait_for_database(job_id, error)
-                return
+            job, instance = self._fresh.pop(job_id, (None, None))
+            if job is None:
+                try:
+                    with self._store.read() as connection:
+                        job = jobs.get(connection, job_id)
+                except DBAPIError as error:
+                    self._wait_for_database(job_id, error)
+                    return
             if job is None or job.is_finished:
                 return
-            run = self._begin(job)
-        if not run.in_pool:
+            run = self._begin(job, instance)
+        if not run.in_pool and run.ending is None:
             self._guarded(run, lambda: self._stepper.advance(run))
+            if run.ending is not None:
+                self._ending.append(run)
 
     def _land(self, run: Run, call: Call) -> None:
         run.call = None
         self._guarded(run, lambda: self._stepper.settle(run, call.result))
 
-    def _begin(self, job: Job) -> Run:
+    def _begin(self, job: Job, instance: Instance | None) -> Run:
         workflow = self._workflows[job.action]
         run = Run(job=job, workflow=workflow, ctx=None, position=job.position)  # type: ignore[arg-type]  # set below: the context reports into its run
 
@@ -248,6 +280,7 @@ class Executor:
             ids=self._ids,
             report=report,
             add_job=self._add_job,
+            _instance=instance,
         )
         run.step_began_at = job.step_began_at
         run.journalled = job.position

@@ -25,10 +25,12 @@ class Journal:
     """Args:
     store: of the jobs' rows.
     on_finished: told each run whose job has ended and how, after the commit.
+    in_groups: ends of jobs wait for the executor's next flush, many to a commit.
     """
 
-    def __init__(self, store: Store, on_finished: Callable[[Run, JobStatus], None]) -> None:
+    def __init__(self, store: Store, on_finished: Callable[[Run, JobStatus], None], *, in_groups: bool = False) -> None:
         self._store = store
+        self._in_groups = in_groups
         self._on_finished = on_finished
 
     def begun(self, run: Run) -> None:
@@ -59,6 +61,8 @@ class Journal:
     def rows(self, run: Run) -> bool:
         """Run the row steps at hand in one commit; True when that was the end of the job.
 
+        Of a journal that commits in groups the end is only queued then: see ``run.ending``.
+
         Raises:
             CancelledMeanwhile: see there.
         """
@@ -80,6 +84,9 @@ class Journal:
             if not jobs.journal(tx, run.job.id, unless_cancelled=guarded, **at):
                 raise CancelledMeanwhile  # takes back what the steps have written
 
+        if ends and self._in_groups:
+            run.ending = self._store.write_soon(work)
+            return True
         self._store.write(work)
         run.position = last
         run.journalled = last

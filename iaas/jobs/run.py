@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -35,6 +36,7 @@ class Run:
     look_began_at: datetime | None = None
     looked: bool = False
     message: str = ""
+    ending: Future[None] | None = None  # the commit that ends the job is queued
     call: Call | None = None  # the driver call under way in the pool
 
     @property

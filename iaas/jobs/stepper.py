@@ -78,6 +78,15 @@ class Stepper:
         except CancelledMeanwhile:
             self.unwind(run, CalledOff)
 
+    def ended(self, run: Run) -> None:
+        """Take the outcome of the commit that was to end the job (``run.ending``, which is done)."""
+        ending, run.ending = run.ending, None
+        assert ending is not None  # noqa: S101 - the caller has looked; for the type checker
+        try:
+            ending.result()
+        except CancelledMeanwhile:
+            self.unwind(run, CalledOff)
+
     def settle(self, run: Run, outcome_of: Callable[[], Any]) -> None:
         """Take the outcome of a call from the pool and go on."""
         if run.failure is not None:
