@@ -13,7 +13,6 @@ from iaas.api.requests import Blueprint
 from iaas.api.v1.schemas import NoBodySchema, RefSchema, Time
 from iaas.api.wiring import cloud
 from iaas.doctor.findings import Drift, Finding, Report
-from iaas.kernel.clock import rfc3339
 
 blp = Blueprint("doctor", __name__, description="Does the database say what the backends have?")
 
@@ -23,9 +22,7 @@ class FindingSchema(Schema):
     resource = fields.Nested(RefSchema)
     project_id = fields.String(allow_none=True)
     message = fields.String()
-    repair = fields.String(
-        allow_none=True, metadata={"description": "what a repair does; null: a person decides"}
-    )
+    repair = fields.String(allow_none=True, metadata={"description": "what a repair does; null: a person decides"})
     reason = fields.String(allow_none=True, metadata={"description": "why the repair just tried did not succeed"})
 
 
@@ -38,6 +35,9 @@ class ReportSchema(Schema):
     )
     findings = fields.List(fields.Nested(FindingSchema), metadata={"description": "what is wrong now"})
     repaired = fields.List(fields.Nested(FindingSchema), metadata={"description": "what this call has repaired"})
+
+
+_REPORT = ReportSchema()
 
 
 @blp.route("/doctor")
@@ -67,7 +67,7 @@ class Repair(MethodView):
 
 
 def _reply(report: Report) -> Reply:
-    return Reply(200, _document(report))
+    return Reply(200, _REPORT.dump(_document(report)))
 
 
 def _document(report: Report | None) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _document(report: Report | None) -> dict[str, Any]:
         nothing: dict[str, Any] = {"checked": {}, "unchecked": {}, "findings": [], "repaired": []}
         return {"looked_at": None, "duration_s": 0.0, **nothing}
     return {
-        "looked_at": rfc3339(report.looked_at),
+        "looked_at": report.looked_at,
         "duration_s": round(report.duration_s, 3),
         "checked": dict(report.checked),
         "unchecked": dict(report.unchecked),
