@@ -58,7 +58,9 @@ class ImageStore:
         progress(f"Importing the image for machines of kind {kind}")
         self._importers[kind].import_image(spec.image_id, artefact)
         self._sizes[spec.image_id, kind] = sum(path.stat().st_size for path in artefact.files.values())
-        return self._state(spec.image_id, self._present().get(spec.image_id, frozenset({kind})))
+        # What this process brought here itself: the other kind's daemon may hang, which is none of our business now.
+        kinds = frozenset(each for each in self._importers if (spec.image_id, each) in self._sizes)
+        return self._state(spec.image_id, kinds)
 
     def remove_image(self, image_id: str) -> None:
         for importer in self._importers.values():
