@@ -37,6 +37,7 @@ FILTERS: Mapping[str, tuple[str, Any]] = {
     "action": ("action", Annotated[str | None, typer.Option("--action", help="Only this one: instance.create.")]),
     "resource": ("resource_id", Annotated[str | None, typer.Option("--resource", help="Only of this resource (id).")]),
     "after": ("after", Annotated[str | None, typer.Option("--after", help="Only those after this event (id).")]),
+    "deleted": ("deleted", Annotated[bool | None, typer.Option("--deleted", help="Only those that are deleted.")]),
     "sort": ("sort", SortOption),
 }
 

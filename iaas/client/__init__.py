@@ -45,6 +45,7 @@ from iaas.client.events import Event
 from iaas.client.identity import AccessKey, APIToken, Project
 from iaas.client.instances import ExecResult, Instance, InstanceNIC, InstanceSpec
 from iaas.client.jobs import Job, Progress
+from iaas.client.placement import Placement, PlacementRule
 from iaas.client.resource import UNSET, Resource
 from iaas.kernel.errors import Failure, FieldError, ResourceRef
 
@@ -93,6 +94,8 @@ __all__ = [
     "OutOfCapacity",
     "Page",
     "PermissionDenied",
+    "Placement",
+    "PlacementRule",
     "PreconditionFailed",
     "Progress",
     "Project",

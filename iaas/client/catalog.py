@@ -69,6 +69,15 @@ class Host(Resource):
     vcpus_used: int = 0
     memory_mib: int = 0
     memory_mib_used: int = 0
+    disk_gib: int = 0
+    disk_gib_used: int = 0
+    vcpu_overcommit: float = 1.0
+    memory_overcommit: float = 1.0
+    disk_overcommit: float = 1.0
+
+    def update(self, *, status: str | Unset = UNSET, labels: Mapping[str, str | None] | Unset = UNSET) -> Host:
+        """Return it in another ``status`` (up, draining, down), or with ``labels`` merged in. Needs the admin role."""
+        return self._patch({"status": status, "labels": labels})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

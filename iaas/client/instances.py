@@ -12,6 +12,7 @@ from iaas.client.actions import Action, action_from_answer
 from iaas.client.collection import Collection
 from iaas.client.errors import NeverReady, UnexpectedAnswer, WaitTimeout
 from iaas.client.jobs import Job
+from iaas.client.placement import Placement
 from iaas.client.resource import (
     STRINGS,
     TIME,
@@ -19,6 +20,7 @@ from iaas.client.resource import (
     Resource,
     Unset,
     decode,
+    item_path,
     mapping_of,
     read_failure,
     reads,
@@ -54,6 +56,7 @@ class InstanceSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     nesting: bool | None = None
     privileged: bool | None = None
+    placement: Placement | None = None
 
     def to_body(self) -> dict[str, Any]:
         """Return the JSON object of the create call."""
@@ -71,6 +74,7 @@ class InstanceSpec:
             "labels": dict(self.labels) or None,
             "nesting": self.nesting,
             "privileged": self.privileged,
+            "placement": self.placement.to_body() if self.placement is not None else None,
         }
         if isinstance(self.user_data, bytes):
             body["user_data"] = base64.b64encode(self.user_data).decode()
@@ -132,7 +136,11 @@ class Instance(Resource):
     nics: tuple[InstanceNIC, ...] = field(default=(), metadata=reads_all(lambda data: decode(InstanceNIC, data)))
     address: str | None = None
     host_id: str | None = None
+    placement: Mapping[str, Any] | None = field(default=None, hash=False)
     guest_ready_at: datetime | None = field(default=None, metadata=TIME)
+    deleted_at: datetime | None = field(default=None, metadata=TIME)
+    purge_at: datetime | None = field(default=None, metadata=TIME)
+    purged_at: datetime | None = field(default=None, metadata=TIME)
 
     def start(self) -> Action[Instance]:
         """Start it (stopped before)."""
@@ -160,10 +168,20 @@ class Instance(Resource):
         """
         return self._act("rebuild", image=image)
 
-    def delete(self) -> Action[Instance]:
-        """Remove it with its root disk."""
-        answer = self.client.request("DELETE", self._own_path())
+    def delete(self, *, purge: bool = False) -> Action[Instance]:
+        """Remove it. While the server retains it (``purge_at``) it can be recovered; with ``purge`` not at all."""
+        answer = self.client.request("DELETE", self._own_path(), params={"purge": True} if purge else None)
         return action_from_answer(Instance, self, answer, is_removal=True)
+
+    def recover(self, *, name: str | None = None) -> Action[Instance]:
+        """Bring it back from deletion, stopped; under another name if its own is taken.
+
+        Raises:
+            InvalidState: it is not deleted, or gone for good.
+            NameTaken: another has its name now.
+            OutOfCapacity: its host has no room for it now.
+        """
+        return self._act("recover", name=name)
 
     def update(
         self,
@@ -247,6 +265,15 @@ class Instances(Collection[Instance]):
     def __init__(self, client: Client) -> None:
         super().__init__(client, Instance)
 
+    def get_deleted(self, instance_id: str) -> Instance:
+        """Return an instance by id though it may be deleted. ``list(deleted=True)`` lists the deleted ones.
+
+        Raises:
+            NotFound: there is none, or it is forgotten.
+        """
+        answer = self._client.request("GET", item_path(Instance, instance_id), params={"deleted": True})
+        return Instance.from_answer(self._client, answer)
+
     def create(
         self,
         *,
@@ -264,6 +291,7 @@ class Instances(Collection[Instance]):
         labels: Mapping[str, str] | None = None,
         nesting: bool | None = None,
         privileged: bool | None = None,
+        placement: Placement | None = None,
     ) -> Action[Instance]:
         """Create and start a machine of ``kind`` ``vm`` or ``container``; ``.wait()`` returns it running.
 
@@ -291,6 +319,7 @@ class Instances(Collection[Instance]):
                 labels=labels or {},
                 nesting=nesting,
                 privileged=privileged,
+                placement=placement,
             )
         )
 

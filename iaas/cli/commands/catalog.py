@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from iaas.cli.nouns import LabelOption, Noun, add_delete, add_get, add_list, parse_labels, show
+from iaas.cli.nouns import LabelOption, NameArgument, Noun, add_delete, add_get, add_list, parse_labels, show
 from iaas.cli.output import Column
 from iaas.cli.session import Session, command
-from iaas.client import Flavor, Host, Image, Zone
+from iaas.client import UNSET, Flavor, Host, Image, Zone
 
 IMAGE = Noun[Image](
     word="image",
@@ -55,6 +55,7 @@ HOST = Noun[Host](
         Column("STATUS", lambda host: host.status),
         Column("VCPUS", lambda host: f"{host.vcpus_used}/{host.vcpus}"),
         Column("MEMORY MIB", lambda host: f"{host.memory_mib_used}/{host.memory_mib}"),
+        Column("DISK GIB", lambda host: f"{host.disk_gib_used}/{host.disk_gib}"),
     ),
     filters=("name", "status", "zone", "sort"),
 )
@@ -76,6 +77,22 @@ def add_host(app: typer.Typer) -> None:
     """Add the verbs of hosts."""
     add_list(app, HOST)
     add_get(app, HOST)
+
+    @command(app, "update")
+    def update(
+        session: Session,
+        name: NameArgument,
+        status: Annotated[str | None, typer.Option(help="up, draining (no new machines) or down.")] = None,
+        label: LabelOption = None,
+        remove_label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Repeat for several.")] = None,
+    ) -> None:
+        """Change a host's status or labels (admin)."""
+        labels: dict[str, str | None] = {**parse_labels(label), **dict.fromkeys(remove_label or ())}
+        if status is None and not labels:
+            raise typer.BadParameter("nothing to change: give --status, --label or --remove-label")
+        with session.client() as client:
+            host = client.hosts.get(name)
+            show(session, host.update(status=UNSET if status is None else status, labels=labels or UNSET))
 
 
 def add_flavor(app: typer.Typer) -> None:

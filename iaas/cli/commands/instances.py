@@ -16,7 +16,7 @@ from iaas.cli.nouns import LabelOption, NameArgument, NamesArgument, Noun, add_g
 from iaas.cli.output import Column, write_json, write_table
 from iaas.cli.progress import describe, progress
 from iaas.cli.session import Session, command
-from iaas.client import UNSET, Action, Client, Instance, InstanceSpec
+from iaas.client import UNSET, Action, Client, Instance, InstanceSpec, NotFound, Placement, PlacementRule
 from iaas.client.jobs import DEFAULT_WAIT_S
 
 DEFAULT_FLAVOR = "micro"
@@ -40,7 +40,7 @@ INSTANCE = Noun[Instance](
         Column("ADDRESS", lambda instance: instance.address),
         Column("READY", lambda instance: instance.guest_ready_at),
     ),
-    filters=("name", "kind", "status", "zone", "label", "sort"),
+    filters=("name", "kind", "status", "zone", "label", "deleted", "sort"),
 )
 
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the job, showing its progress.")]
@@ -59,7 +59,7 @@ def add(app: typer.Typer) -> None:
     """Add the verbs of an instance's life."""
     add_list(app, INSTANCE)
     add_get(app, INSTANCE)
-    for function in (create, start, stop, restart, resize, rebuild, delete, update):
+    for function in (create, start, stop, restart, resize, rebuild, delete, recover, update):
         command(app)(function)
 
 
@@ -85,6 +85,14 @@ def create(
     label: LabelOption = None,
     nesting: Annotated[bool, typer.Option("--nesting", help="Containers in this container machine.")] = False,
     privileged: Annotated[bool, typer.Option("--privileged", help="Its root is the host's root.")] = False,
+    affinity: Annotated[
+        str | None, typer.Option(metavar="SELECTOR", help="On a host with an instance of these labels: a=b,!c.")
+    ] = None,
+    anti_affinity: Annotated[
+        str | None, typer.Option(metavar="SELECTOR", help="On a host with no instance of these labels.")
+    ] = None,
+    prefer: Annotated[bool, typer.Option("--prefer", help="These two are wishes, not conditions.")] = False,
+    host: Annotated[str | None, typer.Option(help="On this host (admin).")] = None,
     wait: WaitOption = False,
     ready: ReadyOption = False,
     wait_timeout: WaitTimeoutOption = DEFAULT_WAIT_S,
@@ -107,6 +115,7 @@ def create(
         labels=parse_labels(label),
         nesting=nesting or None,
         privileged=privileged or None,
+        placement=_placement(affinity, anti_affinity, host, strict=not prefer),
     )
     with session.client() as client:
         if count == 1:
@@ -191,13 +200,31 @@ def rebuild(
 def delete(
     session: Session,
     names: NamesArgument,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="For good; also one (by id) that is deleted and still retained.")
+    ] = False,
     wait: WaitOption = False,
     wait_timeout: WaitTimeoutOption = DEFAULT_WAIT_S,
 ) -> None:
-    """Remove instances with their root disks."""
+    """Remove instances. They can be recovered for as long as the server retains them."""
     with session.client() as client:
-        actions = _act(client, names, lambda instance: instance.delete())
+        get = client.instances.get
+        found = [_also_deleted(client, name) if purge else get(name) for name in names]
+        actions = [instance.delete(purge=purge) for instance in found]
         _finish(session, actions, wait=wait, wait_timeout_s=wait_timeout, is_batch=len(names) > 1)
+
+
+def recover(
+    session: Session,
+    instance_id: Annotated[str, typer.Argument(metavar="ID", help="As 'list --deleted' shows it.")],
+    new_name: Annotated[str | None, typer.Option("--name", help="Its new name, if the old one is taken.")] = None,
+    wait: WaitOption = False,
+    wait_timeout: WaitTimeoutOption = DEFAULT_WAIT_S,
+) -> None:
+    """Bring a deleted instance back, stopped."""
+    with session.client() as client:
+        action = client.instances.get_deleted(instance_id).recover(name=new_name)
+        _finish(session, [action], wait=wait, wait_timeout_s=wait_timeout)
 
 
 def update(
@@ -219,6 +246,23 @@ def update(
 def _act(client: Client, names: Sequence[str], verb: Callable[[Instance], Action[Instance]]) -> list[Action[Instance]]:
     # All are looked up before the first is touched: a misspelt name changes nothing.
     return [verb(instance) for instance in [client.instances.get(name) for name in names]]
+
+
+def _also_deleted(client: Client, name: str) -> Instance:
+    try:
+        return client.instances.get(name)
+    except NotFound:
+        return client.instances.get_deleted(name)
+
+
+def _placement(affinity: str | None, anti_affinity: str | None, host: str | None, *, strict: bool) -> Placement | None:
+    if affinity is None and anti_affinity is None and host is None:
+        return None
+    return Placement(
+        affinity=PlacementRule(labels=affinity, strict=strict) if affinity else None,
+        anti_affinity=PlacementRule(labels=anti_affinity, strict=strict) if anti_affinity else None,
+        host=host,
+    )
 
 
 def _finish(
