@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from iaas.db.repositories import quotas
+from iaas.db.repositories import identity, quotas
 from iaas.db.store import Store, Tx
-from iaas.kernel.errors import FieldError, InvalidInput, QuotaExceeded, Unauthenticated
+from iaas.kernel.errors import FieldError, InvalidInput, NotFound, QuotaExceeded, ResourceRef, Unauthenticated
 from iaas.resources.common import Principal, Role
 from iaas.resources.quotas import Quota, QuotaDrift
 from iaas.services.access import require
@@ -90,12 +90,12 @@ class Quotas:
         """Return the quotas of the principal's own project, in the order of their table."""
         return self._of(principal.project_id)
 
-    def of_project(self, principal: Principal, project_id: str) -> list[Quota]:
+    def of_project(self, principal: Principal, id_or_name: str) -> list[Quota]:
         """Return the quotas of any project (admins)."""
         require(principal, Role.ADMIN)
-        return self._of(project_id)
+        return self._of(self._project_id(id_or_name))
 
-    def update(self, principal: Principal, project_id: str, limits: Mapping[str, int | None]) -> list[Quota]:
+    def update(self, principal: Principal, id_or_name: str, limits: Mapping[str, int | None]) -> list[Quota]:
         """Set limits of a project (admins); None goes back to the default. What is in use already may be more.
 
         Raises:
@@ -107,6 +107,7 @@ class Quotas:
                 raise _invalid(name, "unknown", "is no quota")
             if limit is not None and not 0 <= limit <= MAX_LIMIT:
                 raise _invalid(name, "out_of_range", f"must be from 0 to {MAX_LIMIT}")
+        project_id = self._project_id(id_or_name)
 
         def work(tx: Tx) -> None:
             for name, limit in limits.items():
@@ -114,6 +115,13 @@ class Quotas:
 
         self._store.write(work)
         return self._of(project_id)
+
+    def _project_id(self, id_or_name: str) -> str:
+        with self._store.read() as connection:
+            found = identity.get_project(connection, id_or_name)
+        if found is None:
+            raise NotFound(f"there is no project {id_or_name}", resource=ResourceRef("project", id_or_name))
+        return found.id
 
     def _of(self, project_id: str) -> list[Quota]:
         with self._store.read() as connection:

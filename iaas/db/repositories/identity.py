@@ -31,7 +31,7 @@ def list_projects(connection: Connection, listing: Listing) -> tuple[list[Projec
 
 def get_project(connection: Connection, id_or_name: str) -> Project | None:
     query = select(_projects).where(or_(_projects.c.id == id_or_name, _projects.c.name == id_or_name))
-    row = connection.execute(query).first()
+    row = connection.execute(query.order_by((_projects.c.id == id_or_name).desc())).first()  # a name may be an id
     return Project(**row._mapping) if row else None
 
 
