@@ -34,7 +34,7 @@ def measure_start(state: Path) -> Start:
             if process.poll() is not None or time.monotonic() - began > TIMEOUT_S:
                 raise RuntimeError(f"the server did not answer (status {process.poll()})")
             time.sleep(POLL_S)
-        return Start(answer_s=time.monotonic() - began, pss_mib=_pss_mib(process.pid))
+        return Start(answer_s=time.monotonic() - began, pss_mib=pss_mib(process.pid))
 
 
 @contextlib.contextmanager
@@ -64,7 +64,7 @@ def _answers(port: int) -> bool:
     return answer.status == 200
 
 
-def _pss_mib(pid: int) -> float | None:
+def pss_mib(pid: int) -> float | None:
     """Return the memory of a process and its descendants, shared pages counted in parts. Source: proc(5), Pss."""
     total_kib = 0
     for each in _family(pid):
