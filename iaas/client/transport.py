@@ -8,6 +8,7 @@ import logging
 import ssl
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
 
 Param = str | int | float | bool | datetime | None
 
-# For these a second try after a lost answer does no harm. DELETE is left out: the first try may have done
-# its work, and the second would then report "not found" for a success.
-_REPEATABLE_METHODS = frozenset({"GET", "HEAD"})
+# For these a second try after a lost answer does no harm: POST goes with an idempotency key. DELETE and PATCH are
+# left out: the first try may have done its work, and the second would then report "not found" for a success, or
+# undo what somebody changed in between.
+_REPEATABLE_METHODS = frozenset({"GET", "HEAD", "POST"})
+_IDEMPOTENCY_KEY = "Idempotency-Key"
+_IN_PROGRESS = "idempotency_in_progress"
 _FIRST_BACKOFF_S = 0.1
 _CONNECT_TIMEOUT_S = 10.0
 
@@ -126,10 +130,13 @@ class Transport:
                 if response.is_success:
                     return _json(response)
                 failure = api_error(response.status_code, response.content, _lower(response.headers))
-                if failure.status not in (429, 503) or failure.retry_after_s is None:
+                if failure.code == _IN_PROGRESS and tries > 1:
+                    pause_s = backoff_s  # our own first try, whose answer was lost, still runs there
+                elif failure.status in (429, 503) and failure.retry_after_s is not None:
+                    # Both say that nothing was done, so again every method may be repeated.
+                    pause_s = failure.retry_after_s
+                else:
                     raise failure
-                # Both say that nothing was done, so again every method may be repeated.
-                pause_s = failure.retry_after_s
             if tries > self._max_retries or self.monotonic() + pause_s > give_up_at:
                 raise failure
             log.debug("%s %s: %s; again in %.1f s", method, path, failure, pause_s)
@@ -190,6 +197,8 @@ class Transport:
         import httpx
 
         all_headers = {"X-Request-Id": self._request_ids.new(REQUEST), **(headers or {})}
+        if method == "POST":
+            all_headers.setdefault(_IDEMPOTENCY_KEY, str(uuid.uuid4()))  # one per call, the same for its retries
         try:
             content = None
             if body is not None:

@@ -44,6 +44,7 @@ def begun(admin: Caller, cloud: Cloud) -> None:
 
 
 def removed(admin: Caller, cloud: Cloud) -> str:
+    cloud.instances.retention_s = 3600.0
     instance_id: str = make(admin, name="web")["id"]
     settle(cloud)
     admin.send("DELETE", "/v1/instances/web", status=202)
@@ -68,6 +69,8 @@ EXAMPLES: Mapping[str, tuple[Preparation, Any]] = {
     "/v1/instances/<instance>/actions/exec": (running, {"command": ["hostname"]}),
     "/v1/instances/<instance>/actions/recover": (removed, {}),
     "/v1/jobs/<job_id>/actions/cancel": (begun, {}),
+    "/v1/doctor/actions/check": (nothing, {}),
+    "/v1/doctor/actions/repair": (nothing, {}),
     "/v1/key_pairs": (nothing, {"name": "me"}),
     "/v1/flavors": (nothing, {"name": "odd", "vcpus": 1, "memory_mib": 64, "root_disk_gib": 1}),
     "/v1/projects": (nothing, {"name": "p"}),

@@ -8,6 +8,7 @@ import pytest
 from iaas.client import (
     BackendUnavailable,
     Client,
+    Conflict,
     ConnectionFailed,
     InvalidInput,
     RateLimited,
@@ -39,14 +40,47 @@ def test_read_is_tried_again_after_the_connection_broke(client: Client, cloud: F
     assert wall.slept_s == [0.1, 0.2]
 
 
-def test_write_is_tried_again_only_when_it_was_never_sent(client: Client, cloud: FakeCloud) -> None:
-    cloud.answer_next(httpx.ConnectError("refused"))
+def keys(cloud: FakeCloud) -> list[str]:
+    return [request.headers["idempotency-key"] for request in cloud.requests]
+
+
+def test_create_is_tried_again_with_the_same_key(client: Client, cloud: FakeCloud) -> None:
+    cloud.answer_next(httpx.ConnectError("refused"), httpx.ReadError("reset"))
     client.instances.create(kind="vm", image="tiny", flavor="small")
-    assert len(cloud.instances) == 1
-    cloud.answer_next(httpx.ReadError("reset"))
-    with pytest.raises(ConnectionFailed, match="reset"):
+    first = keys(cloud)
+    assert len(first) == 3
+    assert len(set(first)) == 1
+    assert re.fullmatch(r"[0-9a-f-]{36}", first[0])
+    client.instances.create(kind="vm", image="tiny", flavor="small")
+    assert keys(cloud)[-1] not in first
+
+
+def test_a_key_of_ones_own_is_kept(client: Client, cloud: FakeCloud) -> None:
+    client.request("POST", "/v1/key_pairs", body={"name": "me"}, headers={"Idempotency-Key": "mine"})
+    assert keys(cloud) == ["mine"]
+
+
+def test_other_writes_are_tried_again_only_when_they_were_never_sent(client: Client, cloud: FakeCloud) -> None:
+    project = client.projects.create(name="p")
+    cloud.answer_next(httpx.ConnectError("refused"))
+    project.update(description="d")
+    for change in (lambda: project.update(description="e"), project.delete):
+        cloud.answer_next(httpx.ReadError("reset"))
+        sent = len(cloud.requests)
+        with pytest.raises(ConnectionFailed, match="reset"):
+            change()
+        assert len(cloud.requests) == sent + 1
+        assert "idempotency-key" not in cloud.requests[-1].headers
+
+
+def test_a_first_try_that_still_runs_is_waited_for(client: Client, cloud: FakeCloud, wall: FakeTime) -> None:
+    busy_still = problem(409, "idempotency_in_progress", retryable=True)
+    cloud.answer_next(httpx.ReadError("reset"), busy_still, busy_still)
+    client.instances.create(kind="vm", image="tiny", flavor="small")
+    assert wall.slept_s == [0.1, 0.2, 0.4]
+    cloud.answer_next(busy_still)  # without a lost answer it is somebody else's use of the key
+    with pytest.raises(Conflict, match="no"):
         client.instances.create(kind="vm", image="tiny", flavor="small")
-    assert len(cloud.instances) == 1
 
 
 def test_gives_up_after_a_bounded_number_of_tries(client: Client, cloud: FakeCloud) -> None:
