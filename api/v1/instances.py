@@ -320,7 +320,9 @@ class Recover(MethodView):
     @blp.response(202, AcceptedSchema)
     def post(self, body: dict[str, Any], instance: str) -> Response:
         """Bring a deleted instance (by id) back, stopped, while it is retained."""
-        return respond(lambda: cloud().instances.recover(principal(), instance, name=body.get("name")), _accepted)
+        return respond(
+            lambda: cloud().instances.recover(principal(), instance, **body, if_generation=if_generation()), _accepted
+        )
 
 
 @blp.route("/instances/<instance>/actions/exec")

@@ -19,6 +19,7 @@ from iaas.kernel.errors import (
     InvalidState,
     NotFound,
     OutOfCapacity,
+    PreconditionFailed,
     ResourceRef,
 )
 from iaas.resources.common import Principal, Role
@@ -54,7 +55,9 @@ class InstanceRetention:
             found = instances.get(connection, instance_id, project_id=principal.project_id, with_deleted=True)
         return found if found is not None and found.deleted_at is not None else None
 
-    def recover(self, principal: Principal, instance_id: str, *, name: str | None = None) -> tuple[Instance, Job]:
+    def recover(
+        self, principal: Principal, instance_id: str, *, name: str | None = None, if_generation: int | None = None
+    ) -> tuple[Instance, Job]:
         """Bring a retained instance back, stopped; it has its old addresses unless others have them now.
 
         Args:
@@ -76,11 +79,24 @@ class InstanceRetention:
             current = instances.get(tx.connection, found.id, with_deleted=True)
             if current is None:
                 raise _not_found(instance_id)
-            _refuse_unless_recoverable(tx, current)
+            check_generation(current, if_generation)
+            new_name = name or current.name
+            # First of all, and only once: two that recover at the same time cannot both have seen it deleted.
+            expect = {"status": InstanceStatus.DELETED, "transition": None, "deleted_at": current.deleted_at}
+            if current.deleted_at is None or not instances.change(
+                tx,
+                current.id,
+                expect=expect,
+                name=new_name,
+                transition=INSTANCE_MOVES["recover"].transition,
+                deleted_at=None,
+            ):
+                raise _in_transition(current)
+            if current.retained is None or current.purge_at is None or current.purge_at <= tx.now:
+                raise InvalidState(f"instance {current.id} cannot be recovered any more", resource=_ref(current))
             refuse_when_down(tx.connection, current)
             amounts = {"instances": 1, "vcpus": current.vcpus, "memory_mib": current.memory_mib}
             self._quotas.take(tx, current.project_id, amounts)
-            new_name = name or current.name
             scope = f"name:instance:{principal.project_id}"
             if not shared.claim(tx, scope=scope, value=new_name, resource_id=current.id):
                 raise AlreadyExists(
@@ -90,15 +106,7 @@ class InstanceRetention:
             grow(tx, current, vcpus=current.vcpus, memory_mib=current.memory_mib, message="has no room for it any more")
             self._claim_nics(tx, current)
             shared.add_labels(tx, current.id, current.labels)
-            instances.change(
-                tx,
-                current.id,
-                name=new_name,
-                transition=INSTANCE_MOVES["recover"].transition,
-                deleted_at=None,
-            )
             recovering = _now(tx, current)
-            assert current.deleted_at is not None  # noqa: S101 - looked at above; for the type checker
             job = self._add_job(
                 tx,
                 action="instance.recover",
@@ -111,7 +119,9 @@ class InstanceRetention:
 
         return self._store.write(work)
 
-    def purge(self, principal: Principal, instance_id: str) -> tuple[Instance, Job]:
+    def purge(
+        self, principal: Principal, instance_id: str, *, if_generation: int | None = None
+    ) -> tuple[Instance, Job]:
         """Purge a retained instance now; there is no way back.
 
         Raises:
@@ -125,6 +135,7 @@ class InstanceRetention:
             current = instances.get(tx.connection, found.id, with_deleted=True)
             if current is None or current.purge_at is None:
                 raise _not_found(instance_id)
+            check_generation(current, if_generation)
             refuse_when_down(tx.connection, current)
             accepted = self._accept_purge(tx, current, principal.request_id)
             if accepted is None:
@@ -228,11 +239,17 @@ def _claim_address(tx: Tx, nic: dict[str, str]) -> str:
     return address
 
 
-def _refuse_unless_recoverable(tx: Tx, current: Instance) -> None:
-    if current.transition is not None or current.deleted_at is None:
-        raise _in_transition(current)
-    if current.retained is None or current.purge_at is None or current.purge_at <= tx.now:
-        raise InvalidState(f"instance {current.id} cannot be recovered any more", resource=_ref(current))
+def check_generation(instance: Instance, wanted: int | None) -> None:
+    """Return when the instance is at the generation that If-Match named (None: it named none).
+
+    Raises:
+        PreconditionFailed: it is at another.
+    """
+    if wanted is not None and wanted != instance.generation:
+        raise PreconditionFailed(
+            f"instance {instance.id} is at generation {instance.generation}, If-Match names {wanted}",
+            resource=_ref(instance),
+        )
 
 
 def _now(tx: Tx, instance: Instance) -> Instance:

@@ -18,7 +18,6 @@ from iaas.kernel.errors import (
     InvalidState,
     NotFound,
     NotSupported,
-    PreconditionFailed,
     ResourceRef,
 )
 from iaas.kernel.ids import ID_PATTERN, IdSource
@@ -30,7 +29,7 @@ from iaas.services.access import require
 from iaas.services.driver_errors import translated
 from iaas.services.health import BackendHealth
 from iaas.services.instance_creation import InstanceCreation, shape_of
-from iaas.services.instance_retention import InstanceRetention
+from iaas.services.instance_retention import InstanceRetention, check_generation
 from iaas.services.labelling import merged_labels
 from iaas.services.placement import grow, refuse_when_down
 from iaas.services.quotas import Quotas
@@ -113,7 +112,7 @@ class InstanceService:
             current = instances.get(tx.connection, instance.id)
             if current is None:
                 raise _not_found(id_or_name)
-            _check_generation(current, if_generation)
+            check_generation(current, if_generation)
             merged = merged_labels(current.labels, labels)
             if name is not None and name != current.name:
                 scope = name_scope(principal.project_id)
@@ -215,16 +214,18 @@ class InstanceService:
         """
         require(principal, Role.MEMBER)
         if purge and (gone := self._retention.find(principal, id_or_name)) is not None:
-            return self._retention.purge(principal, gone.id)
+            return self._retention.purge(principal, gone.id, if_generation=if_generation)
         instance = self.get(principal, id_or_name)
         if purge or self.retention_s <= 0 or instance.status not in INSTANCE_MOVES["retire"].sources:
             return self._act(principal, id_or_name, "delete", {}, if_generation=if_generation)
         job_input = {"retention_s": self.retention_s}
         return self._act(principal, id_or_name, "retire", job_input, if_generation=if_generation)
 
-    def recover(self, principal: Principal, instance_id: str, *, name: str | None = None) -> tuple[Instance, Job]:
+    def recover(
+        self, principal: Principal, instance_id: str, *, name: str | None = None, if_generation: int | None = None
+    ) -> tuple[Instance, Job]:
         """Bring a deleted instance back, stopped; see :meth:`InstanceRetention.recover`."""
-        return self._retention.recover(principal, instance_id, name=name)
+        return self._retention.recover(principal, instance_id, name=name, if_generation=if_generation)
 
     def _act(
         self,
@@ -247,7 +248,7 @@ class InstanceService:
             current = instances.get(tx.connection, instance.id)
             if current is None:
                 raise _not_found(id_or_name)
-            _check_generation(current, if_generation)
+            check_generation(current, if_generation)
             expect = {"status": move.sources, "transition": None, "deleted_at": None}
             if not instances.change(tx, current.id, expect=expect, transition=move.transition):
                 raise _refusal(current, action)
@@ -366,14 +367,6 @@ def _ref(instance: Instance) -> ResourceRef:
 
 def _not_found(id_or_name: str) -> NotFound:
     return NotFound(f"there is no instance {id_or_name}", resource=ResourceRef("instance", id_or_name))
-
-
-def _check_generation(instance: Instance, wanted: int | None) -> None:
-    if wanted is not None and wanted != instance.generation:
-        raise PreconditionFailed(
-            f"instance {instance.id} is at generation {instance.generation}, If-Match names {wanted}",
-            resource=_ref(instance),
-        )
 
 
 def _refusal(instance: Instance, action: str) -> InTransition | InvalidState:

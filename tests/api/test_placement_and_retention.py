@@ -102,7 +102,10 @@ def test_a_second_life(admin: Caller, cloud: Cloud) -> None:
     assert gone == admin.get(path, deleted="true")
     assert (gone["status"], gone["name"], gone["nics"], gone["purged_at"]) == ("deleted", "web", [], None)
     assert gone["purge_at"] > gone["deleted_at"]
-    accepted = admin.send("POST", f"{path}/actions/recover", {"name": "web-2"}, status=202)
+    for method, target in (("POST", f"{path}/actions/recover"), ("DELETE", f"{path}?purge=true")):
+        admin.refused(method, target, status=412, code="precondition_failed", headers={"If-Match": '"1"'})
+    matching = {"If-Match": f'"{gone["generation"]}"'}
+    accepted = admin.send("POST", f"{path}/actions/recover", {"name": "web-2"}, status=202, headers=matching)
     assert (accepted["instance"]["status"], accepted["instance"]["transition"]) == ("deleted", "recovering")
     settle(cloud)
     back = admin.get("/v1/instances/web-2")
