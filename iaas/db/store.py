@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 
 from iaas.db.commit_hook import with_hook
 from iaas.db.postgres import WRITE_TRIES, backoff_s, passes, postgres_engines
+from iaas.db.presence import FilePresence
 from iaas.db.sqlite import ConnectionShelf, sqlite_engine
 from iaas.db.statements import execute_text
 from iaas.kernel.clock import Clock
@@ -76,6 +77,8 @@ class Store:
             self._readers = self._writers if in_memory else ConnectionShelf(self._read_engine, most=_MAX_IDLE_READERS)
         else:
             self._write_engine, self._read_engine = postgres_engines(url)
+        self._path = make_url(url).database if self._is_sqlite and not in_memory else None
+        self._presence: FilePresence | None = None  # from the first write on: before that there may be no file
         self._memory_lock = self._writer if self._read_engine is self._write_engine else None
 
     @property
@@ -168,6 +171,7 @@ class Store:
         failed: list[tuple[Future[Any], BaseException]] = []
         try:
             with self._writers.taken() as connection, connection.begin():
+                self._check_file()
                 for work, future in group:
                     tx = Tx(connection, self._clock.now())
                     try:
@@ -201,6 +205,12 @@ class Store:
             future.set_result(result)
         for future, fault in failed:
             future.set_exception(fault)
+
+    def _check_file(self) -> None:
+        if self._presence is not None:
+            self._presence.check()
+        elif self._path is not None:
+            self._presence = FilePresence(self._path)
 
     def close(self) -> None:
         """Close all connections; the database file stays."""
