@@ -1,0 +1,13 @@
+"""A short run of ``make torture``, so that the program itself stays sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.chaos.torture import torture
+
+
+def test_three_kills_lose_and_double_nothing(tmp_path: Path) -> None:
+    counted = torture(tmp_path / "state", kills=3, clients=3, seed=1)
+    assert counted["kills"] == 3
+    assert counted["acknowledged"] > 0
