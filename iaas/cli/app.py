@@ -64,7 +64,7 @@ def _add_nouns(app: typer.Typer, plugins: Plugins) -> None:
 
 
 def _nouns() -> tuple[tuple[str, str, tuple[Callable[[typer.Typer], None], ...]], ...]:
-    from iaas.cli.commands import activity, catalog, identity, instance_access, instances, key_pairs
+    from iaas.cli.commands import activity, catalog, identity, instance_access, instances, key_pairs, quotas
 
     return (
         ("instance", "Machines: VMs and container machines.", (instances.add, instance_access.add)),
@@ -74,6 +74,7 @@ def _nouns() -> tuple[tuple[str, str, tuple[Callable[[typer.Typer], None], ...]]
         ("zone", "Parts of the cloud that fail on their own.", (catalog.add_zone,)),
         ("host", "Machines that run instances (admin).", (catalog.add_host,)),
         ("project", "Owners of resources (admin).", (identity.add_project,)),
+        ("quota", "How much a project may have, and has.", (quotas.add,)),
         ("api-token", "Credentials of this API.", (identity.add_api_token,)),
         ("access-key", "Credentials of signed dialects.", (identity.add_access_key,)),
         ("job", "Asynchronous actions and their outcome.", (activity.add_job,)),

@@ -46,6 +46,7 @@ from iaas.client.identity import AccessKey, APIToken, Project
 from iaas.client.instances import ExecResult, Instance, InstanceNIC, InstanceSpec
 from iaas.client.jobs import Job, Progress
 from iaas.client.placement import Placement, PlacementRule
+from iaas.client.quotas import Quota, Quotas
 from iaas.client.resource import UNSET, Resource
 from iaas.kernel.errors import Failure, FieldError, ResourceRef
 
@@ -99,7 +100,9 @@ __all__ = [
     "PreconditionFailed",
     "Progress",
     "Project",
+    "Quota",
     "QuotaExceeded",
+    "Quotas",
     "RateLimited",
     "Resource",
     "ResourceRef",

@@ -16,6 +16,7 @@ from iaas.client.events import Events
 from iaas.client.identity import AccessKeys, APITokens, Projects
 from iaas.client.instances import Instances
 from iaas.client.jobs import Jobs
+from iaas.client.quotas import Quotas
 from iaas.client.resource import decode
 from iaas.client.transport import Param, Transport
 
@@ -59,6 +60,7 @@ class Client:
         self.projects = Projects(self)
         self.api_tokens = APITokens(self)
         self.access_keys = AccessKeys(self)
+        self.quotas = Quotas(self)
         self.jobs = Jobs(self)
         self.events = Events(self)
         self.doctor = Doctor(self)

@@ -6,11 +6,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from flask import Flask
 from sqlalchemy import delete, update
 
 from iaas.api.app import create_app
+from iaas.client import Client, InvalidInput, QuotaExceeded
 from iaas.cloud import Cloud
 from iaas.config import CloudConfig
 from iaas.db.models import QuotaRow
@@ -281,3 +283,16 @@ def test_defaults_come_from_the_configuration(cloud: Cloud) -> None:
         with pytest.raises(ValueError, match="is no quota"):
             Quotas(cloud.store, wrong)
     assert cloud.clock.now() >= START
+
+
+def test_the_sdk(app: Flask, cloud: Cloud, member: Caller) -> None:
+    with Client("http://cloud.test", TOKEN, http=httpx.WSGITransport(app=app)) as client:
+        assert {quota.resource: quota.limit for quota in client.quotas.list()} == DEFAULTS
+        changed = client.quotas.update("team", {"instances": 0, "vcpus": None})
+        assert changed == client.quotas.list(project="team")
+        assert (changed[0].resource, changed[0].limit, changed[0].used) == ("instances", 0, 0)
+        with pytest.raises(InvalidInput, match="flowers"):
+            client.quotas.update("team", {"flowers": 1})
+        client.quotas.update("default", {"instances": 0})
+        with pytest.raises(QuotaExceeded, match="quota of instances is 0"):
+            client.instances.create(kind="vm", image="tiny", flavor="nano")

@@ -159,16 +159,16 @@ def held_by_instances(connection: Connection) -> Held:
             _instances.host_id.is_not(None),
         )
     )
-    for row in connection.execute(resizes):
-        held[row.project_id]["vcpus"] += max(0, row.input["vcpus"] - row.vcpus)
-        held[row.project_id]["memory_mib"] += max(0, row.input["memory_mib"] - row.memory_mib)
+    for resize in connection.execute(resizes):
+        held[resize.project_id]["vcpus"] += max(0, resize.input["vcpus"] - resize.vcpus)
+        held[resize.project_id]["memory_mib"] += max(0, resize.input["memory_mib"] - resize.memory_mib)
     return held
 
 
 def held_by_key_pairs(connection: Connection) -> Held:
     key_pairs = KeyPairRow.__table__.c
-    query = select(key_pairs.project_id, func.count().label("count")).group_by(key_pairs.project_id)
-    return {row.project_id: {"key_pairs": row.count} for row in connection.execute(query)}
+    query = select(key_pairs.project_id, func.count().label("amount")).group_by(key_pairs.project_id)
+    return {row.project_id: {"key_pairs": row.amount} for row in connection.execute(query)}
 
 
 def merged(parts: Iterable[Held]) -> dict[tuple[str, str], int]:
