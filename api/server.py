@@ -88,8 +88,9 @@ def serve(options: ServeOptions) -> None:
         StartError: it cannot start; nothing is left half made.
     """
     configure(options.log_level, as_json=options.log_json)
-    port = _free_port(options.host, options.port)
+    port, holder = _hold_port(options.host, options.port)
     with contextlib.ExitStack() as stack:
+        stack.callback(holder.close)
         state = StateDir(options.state_dir, mode=0o711 if options.backend == "real" else 0o700)
         stack.callback(state.release)
         clock = CloudClock()
@@ -230,19 +231,31 @@ def _private(path: Path) -> None:
     path.chmod(0o600)
 
 
-def _free_port(host: str, port: int) -> int:
-    """Return a port that can be listened on now: granian would share a taken one silently (SO_REUSEPORT)."""
+def _hold_port(host: str, port: int) -> tuple[int, socket.socket]:
+    """Return a port that nobody listens on, and a socket that keeps others from taking it until it is closed.
+
+    Granian binds the same port beside that socket (SO_REUSEPORT), for which reason it would also share one that
+    another server has, silently: so a given port is tried without that first.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            found: int = probe.getsockname()[1]
-            if port != 0:
+    holder = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if port != 0:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
                 probe.listen(1)  # with SO_REUSEADDR only listening finds out about another listener
-        except OSError as error:
-            raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    return found
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "SO_REUSEPORT"):
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind((host, port))
+        found: int = holder.getsockname()[1]
+    except OSError as error:
+        holder.close()
+        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    if not hasattr(socket, "SO_REUSEPORT"):
+        holder.close()  # nobody may bind beside it there
+    return found, holder
 
 
 def _run_http(app: Any, host: str, port: int, url: str, before_stop: Callable[[], None]) -> None:
