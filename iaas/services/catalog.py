@@ -15,6 +15,7 @@ from iaas.resources.catalog import Flavor, Host, HostStatus, Image, Zone
 from iaas.resources.common import Principal, Role
 from iaas.services.access import require
 from iaas.services.labelling import merged_labels
+from iaas.services.telling import tell
 
 
 class CatalogService:
@@ -45,6 +46,7 @@ class CatalogService:
         def work(tx: Tx) -> None:
             catalog.update_zone(tx, zone.id, labels=merged)
             shared.set_labels(tx, zone.id, merged)
+            tell(tx, principal, "zone", "updated", zone.id)
 
         self._store.write(work)
         return self.get_zone(zone.id)
@@ -91,6 +93,7 @@ class CatalogService:
         def work(tx: Tx) -> None:
             catalog.update_host(tx, host.name, labels=merged, **changes)
             shared.set_labels(tx, host.id, merged)
+            tell(tx, principal, "host", "updated", host.id)
 
         self._store.write(work)
         return self.get_host(principal, host.id)
@@ -112,6 +115,7 @@ class CatalogService:
 
         def work(tx: Tx) -> Flavor:
             add_flavor(tx, flavor_id, name=name, labels=labels or {}, **shape)
+            tell(tx, principal, "flavor", "created", flavor_id)
             made = catalog.get_flavor(tx.connection, flavor_id)
             assert made is not None  # noqa: S101 - written above, in this transaction
             return made
@@ -138,6 +142,7 @@ class CatalogService:
         def work(tx: Tx) -> None:
             catalog.update_flavor(tx, flavor.id, labels=merged)
             shared.set_labels(tx, flavor.id, merged)
+            tell(tx, principal, "flavor", "updated", flavor.id)
 
         self._store.write(work)
         return self.get_flavor(flavor.id)
@@ -151,6 +156,7 @@ class CatalogService:
             shared.release_all(tx, flavor.id)
             shared.set_labels(tx, flavor.id, {})
             catalog.delete_flavor(tx, flavor.id)
+            tell(tx, principal, "flavor", "deleted", flavor.id)
 
         self._store.write(work)
 
@@ -174,6 +180,7 @@ class CatalogService:
         def work(tx: Tx) -> None:
             catalog.update_image(tx, image.id, labels=merged)
             shared.set_labels(tx, image.id, merged)
+            tell(tx, principal, "image", "updated", image.id)
 
         self._store.write(work)
         return self.get_image(image.id)

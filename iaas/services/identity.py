@@ -17,6 +17,7 @@ from iaas.resources.identity import AccessKey, APIToken, Project
 from iaas.services.access import require
 from iaas.services.labelling import merged_labels
 from iaas.services.quotas import open_project
+from iaas.services.telling import tell
 from iaas.services.vault import Vault, new_secret, new_token, token_hash
 
 
@@ -51,6 +52,7 @@ class IdentityService:
         project_id = self._ids.new(id_prefixes.PROJECT)
 
         def work(tx: Tx) -> Project:
+            tell(tx, principal, "project", "created", project_id)
             return add_project(tx, project_id, name=name, description=description, labels=labels or {})
 
         return self._store.write(work)
@@ -93,6 +95,7 @@ class IdentityService:
                 labels=merged,
             )
             shared.set_labels(tx, project.id, merged)
+            tell(tx, principal, "project", "updated", project.id)
 
         self._store.write(work)
         return self.get_project(principal, project.id)
@@ -123,6 +126,7 @@ class IdentityService:
             idempotency.remove_project(tx, project.id)
             quotas.remove_project(tx, project.id)
             identity.delete_project(tx, project.id)
+            tell(tx, principal, "project", "deleted", project.id)
 
         self._store.write(work)
 
@@ -154,6 +158,7 @@ class IdentityService:
 
         def work(tx: Tx) -> tuple[APIToken, str]:
             add_token(tx, token_id, project_id, name=name, role=role, token=token, expires_at=expires_at, labels=labels)
+            tell(tx, principal, "api_token", "created", token_id, project_id=project_id)
             made = identity.get_token(tx.connection, token_id, project_id=project_id)
             assert made is not None  # noqa: S101 - written above, in this transaction
             return made, token
@@ -188,6 +193,7 @@ class IdentityService:
         def work(tx: Tx) -> None:
             identity.update_token(tx, token.id, name=name or token.name, labels=merged)
             shared.set_labels(tx, token.id, merged)
+            tell(tx, principal, "api_token", "updated", token.id)
 
         self._store.write(work)
         return self.get_token(principal, token.id)
@@ -201,6 +207,7 @@ class IdentityService:
         def work(tx: Tx) -> None:
             shared.set_labels(tx, token.id, {})
             identity.delete_token(tx, token.id)
+            tell(tx, principal, "api_token", "deleted", token.id)
 
         self._store.write(work)
 
@@ -235,6 +242,7 @@ class IdentityService:
                 secret_encrypted=encrypted,
             )
             shared.add_labels(tx, key_id, labels or {})
+            tell(tx, principal, "access_key", "created", key_id, project_id=project_id)
             made = identity.get_access_key(tx.connection, key_id, project_id=project_id)
             assert made is not None  # noqa: S101 - written above, in this transaction
             return made, secret
@@ -269,6 +277,7 @@ class IdentityService:
         def work(tx: Tx) -> None:
             identity.update_access_key(tx, key.id, name=name or key.name, labels=merged)
             shared.set_labels(tx, key.id, merged)
+            tell(tx, principal, "access_key", "updated", key.id)
 
         self._store.write(work)
         return self.get_access_key(principal, key.id)
@@ -281,6 +290,7 @@ class IdentityService:
         def work(tx: Tx) -> None:
             shared.set_labels(tx, key.id, {})
             identity.delete_access_key(tx, key.id)
+            tell(tx, principal, "access_key", "deleted", key.id)
 
         self._store.write(work)
 

@@ -17,6 +17,7 @@ from iaas.resources.common import Principal, Role
 from iaas.services.access import require
 from iaas.services.labelling import merged_labels
 from iaas.services.quotas import Quotas
+from iaas.services.telling import tell
 
 
 class KeyPairService:
@@ -56,6 +57,7 @@ class KeyPairService:
                 fingerprint=fingerprint(public_key),
             )
             shared.add_labels(tx, key_id, labels or {})
+            tell(tx, principal, "key_pair", "created", key_id)
             made = catalog.get_key_pair(tx.connection, key_id, project_id=principal.project_id)
             assert made is not None  # noqa: S101 - written above, in this transaction
             return made, private_key
@@ -91,6 +93,7 @@ class KeyPairService:
                 _claim_name(tx, principal, key_pair.id, name)
             catalog.update_key_pair(tx, key_pair.id, name=name or key_pair.name, labels=merged)
             shared.set_labels(tx, key_pair.id, merged)
+            tell(tx, principal, "key_pair", "updated", key_pair.id)
 
         self._store.write(work)
         return self.get(principal, key_pair.id)
@@ -105,6 +108,7 @@ class KeyPairService:
             shared.set_labels(tx, key_pair.id, {})
             if catalog.delete_key_pair(tx, key_pair.id):  # not twice when two do it at once
                 quotas.give(tx, key_pair.project_id, {"key_pairs": 1})
+                tell(tx, principal, "key_pair", "deleted", key_pair.id)
 
         self._store.write(work)
 

@@ -167,3 +167,27 @@ def test_streams_over_the_server(tmp_path: Path) -> None:
         running.close()
         assert time.monotonic() - stopped_at_s < 10
         assert [*sleeper][-1] == "", "the stream ended as a whole"
+
+
+def test_every_write_of_the_api_tells_an_event(admin: Caller) -> None:
+    """Resources without jobs: one event for each create, change and delete, named after it."""
+    shape = {"vcpus": 1, "memory_mib": 64, "root_disk_gib": 1}
+    bodies: dict[str, dict[str, Any]] = {
+        "key_pairs": {"name": "k"},
+        "flavors": {"name": "odd", **shape},
+        "projects": {"name": "p"},
+        "api_tokens": {"name": "t"},
+        "access_keys": {"name": "a"},
+    }
+    expected = []
+    for collection, body in bodies.items():
+        made = admin.send("POST", f"/v1/{collection}", body, status=201)
+        path = f"/v1/{collection}/{made['id']}"
+        admin.send("PATCH", path, {"labels": {"a": "b"}}, status=200)
+        admin.send("DELETE", path, status=204)
+        expected += [(f"{collection[:-1]}.{what}", made["id"]) for what in ("created", "updated", "deleted")]
+    for collection in ("zones", "hosts", "images"):
+        each = admin.get(f"/v1/{collection}")["items"][0]["id"]
+        admin.send("PATCH", f"/v1/{collection}/{each}", {"labels": {"a": "b"}}, status=200)
+        expected.append((f"{collection[:-1]}.updated", each))
+    assert [(event["type"], event["resource"]["id"]) for event in admin.get("/v1/events")["items"]] == expected
