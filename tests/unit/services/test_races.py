@@ -137,3 +137,30 @@ def test_of_two_that_look_at_the_generation_one_wins(clouds: Sequence[Cloud]) ->
         for number in range(RACERS)
     ]
     assert race(clouds, entries) == {"won": 1, "PreconditionFailed": RACERS - 1}
+
+
+def test_a_deleted_instance_is_recovered_or_purged_by_one(clouds: Sequence[Cloud]) -> None:
+    for _ in range(ROUNDS):
+        target = create(clouds[0]).id
+        for cloud in clouds:
+            cloud.instances.retention_s = 7200
+        clouds[0].instances.delete(operator(clouds[0]), target)
+        settle(clouds[0])
+        recoveries: list[Entry] = [
+            lambda cloud, number=number, target=target: cloud.instances.recover(
+                operator(cloud), target, name=f"again-{number}"
+            )
+            for number in range(4)
+        ]
+        purges: list[Entry] = [
+            lambda cloud, target=target: cloud.instances.delete(operator(cloud), target, purge=True)
+        ] * 4
+        outcome = race(clouds, recoveries + purges)
+        assert outcome["won"] == 1
+        assert set(outcome) <= {"won", "InTransition", "InvalidState"}
+        for cloud in clouds:
+            settle(cloud)
+        with contextlib.suppress(NotFound):  # a purge may have won
+            clouds[0].instances.delete(operator(clouds[0]), target, purge=True)
+        settle(clouds[0])
+    assert used_capacity(clouds[0]) == (0, 0, 0)
