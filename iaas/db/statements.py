@@ -189,13 +189,6 @@ def insert_if_free(connection: Connection, table: FromClause, values: Mapping[st
     return _insert(table, tuple(values), suffix=ON_CONFLICT_DO_NOTHING).run(connection, values) == 1
 
 
-def insert_those_free(connection: Connection, table: FromClause, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert the rows against which no unique constraint stands; return how many went in."""
-    if not rows:
-        return 0
-    return _insert(table, tuple(rows[0]), suffix=ON_CONFLICT_DO_NOTHING).run_many(connection, rows)
-
-
 def update_rows(
     connection: Connection,
     table: FromClause,

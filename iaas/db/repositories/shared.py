@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from iaas.db.models import AllocationRow, LabelRow, SettingRow
-from iaas.db.statements import Prepared, delete_rows, insert_if_free, insert_rows, insert_those_free
+from iaas.db.statements import delete_rows, insert_if_free, insert_rows
 from iaas.db.store import Tx
 
 _allocations = AllocationRow.__table__
 _labels = LabelRow.__table__
 _settings = SettingRow.__table__
 
-_HOLDER = Prepared(
-    select(_allocations.c.resource_id).where(
-        _allocations.c.scope == bindparam("scope"), _allocations.c.value == bindparam("value")
-    )
-)
-
 
 def claim(tx: Tx, *, scope: str, value: str, resource_id: str) -> bool:
     """Claim ``value`` for the resource; False when another holds it. The primary key decides, not a look before."""
     return insert_if_free(tx.connection, _allocations, {"scope": scope, "value": value, "resource_id": resource_id})
-
-
-def claim_all(tx: Tx, claims: Sequence[tuple[str, str, str]]) -> bool:
-    """Claim many ``(scope, value, resource_id)``; False when another holds one of them.
-
-    After a False some of them may be claimed: give up the transaction, or look which (:func:`holder`).
-    """
-    rows = [{"scope": scope, "value": value, "resource_id": resource_id} for scope, value, resource_id in claims]
-    return insert_those_free(tx.connection, _allocations, rows) == len(rows)
-
-
-def holder(connection: Connection, *, scope: str, value: str) -> str | None:
-    """Return the id of the resource that holds ``value``; None when it is free."""
-    row = _HOLDER.first(connection, {"scope": scope, "value": value})
-    return None if row is None else str(row.resource_id)
 
 
 def release(tx: Tx, *, scope: str, resource_id: str) -> None:

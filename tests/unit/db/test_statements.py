@@ -15,7 +15,6 @@ from iaas.db.statements import (
     insert_if_free,
     insert_row,
     insert_rows,
-    insert_those_free,
     update_rows,
 )
 from iaas.db.store import Store
@@ -128,8 +127,6 @@ def test_insert_if_free_says_whether_it_was(connection: Connection) -> None:
     claim = {"scope": "mac:zone-1", "value": "52:54:00:00:00:01", "resource_id": "nic-1"}
     assert insert_if_free(connection, ALLOCATIONS, claim)
     assert not insert_if_free(connection, ALLOCATIONS, {**claim, "resource_id": "nic-2"})
-    other = {**claim, "value": "52:54:00:00:00:02"}
-    assert insert_those_free(connection, ALLOCATIONS, [claim, other]) == 1
 
 
 def test_errors_are_sqlalchemys(connection: Connection) -> None:
