@@ -44,6 +44,10 @@ def register_serve(app: typer.Typer) -> None:
                 metavar="SECONDS", min=0, max=31_536_000, help="So long deleted instances can be recovered; 0: not."
             ),
         ] = 0.0,
+        quota: Annotated[
+            list[str] | None,
+            typer.Option(metavar="RESOURCE=LIMIT", help="Limit of projects without one of their own. Repeat for more."),
+        ] = None,
         image_cache: Annotated[Path | None, typer.Option(help="Where built images are kept (real).")] = None,
         virt_type: Annotated[
             str, typer.Option(help="qemu (emulation), kvm, or auto: kvm if a probe finds that it works (real).")
@@ -106,6 +110,7 @@ def register_serve(app: typer.Typer) -> None:
                     zones=names,
                     hosts_file=hosts,
                     retention_s=retention,
+                    quotas=_limits(quota or []),
                     image_cache=image_cache.absolute() if image_cache else None,
                     virt_type=virt_type,
                     libvirt_uri=libvirt_uri,
@@ -123,6 +128,24 @@ def register_serve(app: typer.Typer) -> None:
             )
         except StartError as error:
             raise CommandError(str(error)) from error
+
+
+def _limits(terms: list[str]) -> dict[str, int]:
+    from iaas.services.quotas import DEFAULTS, MAX_LIMIT
+
+    limits = {}
+    for term in terms:
+        name, _, value = term.partition("=")
+        if (
+            name not in DEFAULTS
+            or not value.isascii()
+            or not value.isdigit()
+            or len(value) > 16
+            or int(value) > MAX_LIMIT
+        ):
+            raise CommandError(f"--quota must be RESOURCE=LIMIT with one of {', '.join(DEFAULTS)}, not {term}")
+        limits[name] = int(value)
+    return limits
 
 
 def register_host(app: typer.Typer) -> None:

@@ -10,8 +10,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class ServeOptions:
     zones: tuple[str, ...] = ZONES
     hosts_file: Path | None = None
     retention_s: float = 0.0
+    quotas: Mapping[str, int] = field(default_factory=dict)
     image_cache: Path | None = None
     virt_type: str = "auto"
     libvirt_uri: str | None = None
@@ -150,6 +151,7 @@ def _open_cloud(
         zones=options.zones,
         max_waiters=MAX_WAITERS,
         retention_s=options.retention_s,
+        quotas=options.quotas,
         doctor=DoctorPolicy(every_s=options.doctor_every_s or None, repairs=options.doctor_repairs),
         driver_calls={kind.value: options.driver_calls for kind in MachineKind},
     )
