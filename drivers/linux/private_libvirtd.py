@@ -13,7 +13,7 @@ from iaas.drivers.linux.unix_sockets import is_accepting
 from iaas.drivers.linux.waiting import wait_until
 
 START_TIMEOUT_S = 60  # 0.1 s when all is well; the first start on a loaded machine may read its disk for long
-STOP_GRACE_S = 20
+STOP_GRACE_S = 5  # one that hangs is killed: it keeps nothing in memory alone, and a stopping server has no time
 
 # stdio_handler: else the consoles need a virtlogd. namespaces: else QEMU gets a private /dev, which tells it
 # nothing it should not know here and breaks files that are added later. cgroup_controllers: else its cgroup

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 POOL = "iaas"
 START_TIMEOUT_S = 60  # 0.3 s when all is well, more when containers start with it
-STOP_GRACE_S = 30
+STOP_GRACE_S = 5  # then it is killed, which it survives well; it would wait minutes for its operations
 
 logger = logging.getLogger(__name__)
 

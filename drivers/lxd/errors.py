@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from iaas.drivers.interface import (
+    BackendDownError,
     DriverError,
     GuestUnavailableError,
     NoCapacityError,
@@ -20,7 +21,7 @@ _MESSAGE_LIMIT = 300
 _NO_ROOM = ("no space left", "disk quota exceeded", "not enough space", "exceeds the available space")
 _BUSY = ("is busy running", "database is locked", "device or resource busy", "operation already in progress")
 _FINAL = ("is a directory", "not a directory", "file name too long")  # answered with 500 by the file API
-_DOWN = ("lxd is shutting down", "daemon is shutting down", "daemon not setup yet", "not ready")
+_DOWN = ("lxd is shutting down", "daemon is shutting down", "daemon not setup yet", "not ready", "database is closed")
 
 
 class BusyError(TransientError):
@@ -39,7 +40,7 @@ def driver_error(action: str, status_code: int, text: str) -> DriverError:
     if any(mark in lowered for mark in _BUSY):
         return BusyError(message)
     if any(mark in lowered for mark in _DOWN):
-        return TransientError(message)
+        return BackendDownError(message)
     if status_code == 404:
         return NotFoundError(message)
     if "instance is not running" in lowered:

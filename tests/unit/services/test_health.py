@@ -41,7 +41,7 @@ def gate(daemon: Daemon, **changes: object) -> BackendHealth:
     with open_cloud(blocking=True) as cloud:
         driver = cloud.backend.compute[MachineKind.CONTAINER]
         driver.check_available = daemon.check_available  # type: ignore[method-assign]  # the daemon of this test
-        return BackendHealth(replace(cloud.backend, **changes), patience_s=0.1)  # type: ignore[arg-type]  # any field
+        return BackendHealth(replace(cloud.backend, **changes), patience_s=1.0)  # type: ignore[arg-type]  # any field
 
 
 def test_a_daemon_that_hangs_is_waited_for_once(daemon: Daemon) -> None:
@@ -57,7 +57,7 @@ def test_a_daemon_that_hangs_is_waited_for_once(daemon: Daemon) -> None:
     began = time.monotonic()
     with pytest.raises(Unavailable):
         health_of_it.check("container")
-    assert time.monotonic() - began < 0.05, "once it is known to hang nobody waits"
+    assert time.monotonic() - began < 0.5, "once it is known to hang nobody waits"
     daemon.go.set()
     wait_for(lambda: "container" not in health_of_it.problems())
 

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("pylxd", reason="the extra `real` is not installed")
 
 from iaas.drivers.interface import (
+    BackendDownError,
     GuestUnavailableError,
     MachineKind,
     MachineSpec,
@@ -117,7 +118,7 @@ def test_sizes_are_read_with_their_units(text: str, size: int) -> None:
         (400, 'Instance is busy running a "create" operation', BusyError),
         (404, "Instance not found", NotFoundError),
         (500, "database disk image is malformed", TransientError),
-        (503, "LXD is shutting down", TransientError),
+        (503, "LXD is shutting down", BackendDownError),
         (500, 'sftp: "open /etc: is a directory"', PermanentError),
         (400, 'Failed to start device "eth0": Parent device "vx" doesn\'t exist', PermanentError),
         (403, "not authorized", PermanentError),
