@@ -34,6 +34,9 @@ def register_serve(app: typer.Typer) -> None:
         listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = DEFAULT_LISTEN,
         state: Annotated[Path | None, typer.Option(help="Folder for database, credentials and machines.")] = None,
         database: Annotated[str | None, typer.Option(help="SQLAlchemy URL in place of STATE/cloud.db.")] = None,
+        workers: Annotated[
+            str, typer.Option(help="embedded (jobs run in this process) or external ('iaas worker', on PostgreSQL).")
+        ] = "embedded",
         zones: Annotated[str, typer.Option(help="Names of the zones, separated by commas.")] = "zone-1,zone-2",
         hosts: Annotated[
             Path | None, typer.Option(metavar="FILE", help="TOML with the simulated hosts, in [[hosts]] tables (sim).")
@@ -87,6 +90,11 @@ def register_serve(app: typer.Typer) -> None:
         from iaas.api.state import StartError
 
         _one_of("--backend", backend, ("sim", "real"))
+        _one_of("--workers", workers, ("embedded", "external"))
+        if workers == "external" and not (database or "").startswith("postgresql+psycopg://"):
+            raise CommandError("--workers external needs --database postgresql+psycopg://...")
+        if workers == "external" and backend != "sim":
+            raise CommandError("--workers external is for the simulated backend: real machines are of one process")
         _one_of("--virt-type", virt_type, ("auto", "qemu", "kvm"))
         _one_of("--log-level", log_level, ("debug", "info", "warning", "error"))
         if tag is not None and not re.fullmatch(r"[a-z0-9]{4}", tag):
@@ -121,6 +129,7 @@ def register_serve(app: typer.Typer) -> None:
                     driver_calls=driver_calls,
                     log_level=log_level,
                     log_json=log_json,
+                    fleet=workers == "external",
                     metrics_open=metrics_open,
                     doctor_every_s=doctor_every,
                     doctor_repairs=doctor_repairs,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -33,6 +33,9 @@ from iaas.kernel.clock import CloudClock
 from iaas.kernel.errors import CloudError
 from iaas.kernel.ids import IdSource
 from iaas.services.bootstrap import FirstCredentials, deployment_tag
+
+if TYPE_CHECKING:
+    from iaas.jobs.fleet import JobQueue
 
 BLOCKING_THREADS = 128
 MAX_WAITERS = 96  # long polls at most; the other threads are for everybody else
@@ -63,6 +66,7 @@ class ServeOptions:
     driver_calls: int = DRIVER_CALLS
     log_level: str = "warning"
     log_json: bool = False
+    fleet: bool = False  # workers in other processes run the jobs
     metrics_open: bool = False
     doctor_every_s: float = 600.0  # 0: only on request
     doctor_repairs: bool = False
@@ -92,7 +96,7 @@ def serve(options: ServeOptions) -> None:
     port, holder = _hold_port(options.host, options.port)
     with contextlib.ExitStack() as stack:
         stack.callback(holder.close)
-        state = StateDir(options.state_dir, mode=0o711 if options.backend == "real" else 0o700)
+        state = StateDir(options.state_dir, mode=0o711 if options.backend == "real" else 0o700, shared=options.fleet)
         stack.callback(state.release)
         clock = CloudClock()
         ids = IdSource()
@@ -104,7 +108,7 @@ def serve(options: ServeOptions) -> None:
             raise StartError(f"--database cannot be used: {error}") from error
         stack.callback(store.close)
         try:
-            cloud, on_exit = _open_cloud(options, state, store, clock, ids)
+            cloud, on_exit = open_cloud(options, state, store, clock, ids)
         except SQLAlchemyError as error:
             raise StartError(f"the database cannot be used: {str(error).splitlines()[0]}") from error
         except (DriverError, CloudError, OSError) as error:
@@ -120,7 +124,10 @@ def serve(options: ServeOptions) -> None:
         credentials = cloud.first_credentials or state.read_credentials() or cloud.renew_credentials()
         state.write_credentials(credentials, endpoint=url, zone=options.zones[0])
         try:
-            cloud.start()
+            if options.fleet:
+                cloud.start_in_fleet(works=False)
+            else:
+                cloud.start()
         except CloudError as error:
             raise StartError(error.message) from error
         proxy.start()
@@ -138,7 +145,7 @@ def serve(options: ServeOptions) -> None:
         )
 
 
-def _open_cloud(
+def open_cloud(
     options: ServeOptions, state: StateDir, store: Store, clock: CloudClock, ids: IdSource
 ) -> tuple[Cloud, Callable[[], None]]:
     """Return the cloud, and what is to be done after it was closed."""
@@ -152,7 +159,9 @@ def _open_cloud(
         max_waiters=MAX_WAITERS,
         retention_s=options.retention_s,
         quotas=options.quotas,
-        doctor=DoctorPolicy(every_s=options.doctor_every_s or None, repairs=options.doctor_repairs),
+        doctor=DoctorPolicy(
+            every_s=None if options.fleet else options.doctor_every_s or None, repairs=options.doctor_repairs
+        ),
         driver_calls={kind.value: options.driver_calls for kind in MachineKind},
     )
     on_exit: Callable[[], None] = lambda: None  # noqa: E731 - replaced below for the real backend
@@ -205,9 +214,18 @@ def _open_cloud(
         clock=clock,
         ids=ids,
         given_credentials=_credentials_from_environment(),
+        queue=_queue(store) if options.fleet else None,
     )
     connect(cloud)
     return cloud, on_exit
+
+
+def _queue(store: Store) -> JobQueue:
+    try:
+        from iaas.jobs.fleet import JobQueue
+    except ImportError as error:
+        raise StartError(f"a fleet needs the extra 'fleet' of iaas: {error}") from error
+    return JobQueue(store)
 
 
 def _credentials_from_environment() -> FirstCredentials | None:

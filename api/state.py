@@ -19,20 +19,20 @@ class StartError(Exception):
 
 
 class StateDir:
-    """A state folder, held by this process for as long as it lives.
+    """A state folder, held by this process for as long as it lives; ``shared`` with others that share it (a fleet).
 
     Raises:
         StartError: it cannot be made or written, or another server has it.
     """
 
-    def __init__(self, path: Path, *, mode: int = 0o700) -> None:
+    def __init__(self, path: Path, *, mode: int = 0o700, shared: bool = False) -> None:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True, mode=mode)
             self._handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise StartError(f"the state directory {path} cannot be used: {error.strerror}") from error
-        if not _lock(self._handle):
+        if not _lock(self._handle, shared=shared):
             os.close(self._handle)
             raise StartError(f"the state directory {path} is in use by another server")
 
@@ -74,7 +74,7 @@ class StateDir:
         fresh.replace(self.credentials_path)
 
 
-def _lock(handle: int) -> bool:
+def _lock(handle: int, *, shared: bool) -> bool:
     if sys.platform == "win32":
         import msvcrt
 
@@ -86,7 +86,7 @@ def _lock(handle: int) -> bool:
     import fcntl
 
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -43,6 +43,9 @@ from iaas.workflows import WORKFLOWS
 from iaas.workflows.deadlines import STEP_DEADLINES_S
 from iaas.workflows.machine_steps import network_spec
 
+if TYPE_CHECKING:
+    from iaas.jobs.fleet import FleetNews, JobQueue
+
 log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 10.0
@@ -57,6 +60,7 @@ class Cloud:
         store: its database, at the newest schema after construction.
         clock: what tenants see as time.
         ids: makes ids; a seeded one makes them repeatable.
+        queue: hands jobs to the workers of a fleet; the executor in this process runs them when absent.
     """
 
     def __init__(
@@ -68,8 +72,11 @@ class Cloud:
         clock: CloudClock,
         ids: IdSource,
         given_credentials: FirstCredentials | None = None,
+        queue: JobQueue | None = None,
     ) -> None:
         upgrade(store)
+        self._queue = queue
+        self._news: FleetNews | None = None
         self.config = config
         self.backend = backend
         self.store = store
@@ -165,6 +172,9 @@ class Cloud:
             first_step=workflow.steps[0].name,
             request_id=request_id,
         )
+        if self._queue is not None:
+            self._queue.put(tx, job.id, host_id=instance.host_id)
+            return job
         # Only a new instance is known here as its row is; other actions have changed theirs meanwhile.
         known = instance if action == "instance.create" else None
         tx.on_commit(lambda: self.executor.submit_new(job, known))
@@ -199,9 +209,21 @@ class Cloud:
             log.info("jobs_recovered", count=recovered)
         self.executor.start()
 
+    def start_in_fleet(self, *, works: bool) -> None:
+        """Begin as one process of a fleet: a server, which hears of what workers do, or a worker that is fed."""
+        from iaas.jobs.fleet import FleetNews
+
+        if works:
+            self.executor.start()
+        else:
+            self._news = FleetNews(self.store, self.signals, self.event_feed)
+            self._news.start()
+
     def close(self) -> None:
         """Stop working and let go of everything; machines are left as they are."""
         self.end_waits()
+        if self._news is not None:
+            self._news.stop()
         self.executor.stop()
         self.backend.close()
         self._claim.release()

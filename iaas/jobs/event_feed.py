@@ -28,6 +28,11 @@ class EventFeed:
         """The server stops: followers end."""
         return self._closed
 
+    @property
+    def is_followed(self) -> bool:
+        """Somebody waits for news."""
+        return bool(self._followers)
+
     def subscribe(self) -> threading.Event | None:
         """Return a flag that is set at each news; None when no place is left. Give it back by :meth:`leave`."""
         with self._lock:

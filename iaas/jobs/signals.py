@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from iaas.jobs.wait_slots import LONG_POLL, WaitSlots
 
@@ -19,6 +20,7 @@ class JobSignals:
         self._lock = threading.Lock()
         self._waiting: dict[str, list[threading.Event]] = {}
         self._closed = False
+        self.also: Callable[[str], None] = lambda job_id: None  # told of each end as well
 
     def subscribe(self, job_id: str) -> threading.Event | None:
         """Return an event that is set when the job ends; None beyond the bound. Give it back by :meth:`leave`."""
@@ -40,9 +42,15 @@ class JobSignals:
 
     def finished(self, job_id: str) -> None:
         """Wake everybody who waits for this job."""
+        self.also(job_id)
         with self._lock:
             for event in self._waiting.get(job_id, ()):
                 event.set()
+
+    def waited_for(self) -> list[str]:
+        """Return the jobs that somebody waits for."""
+        with self._lock:
+            return list(self._waiting)
 
     def close(self) -> None:
         """Wake everybody: the server stops."""

@@ -138,6 +138,18 @@ def list_page(
     return [job_from(row) for row in rows], cursor
 
 
+def ended_of(connection: Connection, job_ids: Sequence[str]) -> list[str]:
+    """Return those of the jobs that have ended."""
+    query = select(_jobs.c.id).where(_jobs.c.id.in_(job_ids), _jobs.c.finished_at.is_not(None))
+    return list(connection.execute(query).scalars())
+
+
+def called_off_of(connection: Connection, job_ids: Sequence[str]) -> list[str]:
+    """Return those of the jobs that somebody has called off."""
+    query = select(_jobs.c.id).where(_jobs.c.id.in_(job_ids), _jobs.c.cancel_requested_at.is_not(None))
+    return list(connection.execute(query).scalars())
+
+
 def unfinished(connection: Connection) -> Sequence[Job]:
     """Return the jobs that a restarted executor must take up again, oldest first."""
     query = select(_jobs).where(_jobs.c.status.not_in([str(status) for status in FINISHED]))
