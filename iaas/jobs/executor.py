@@ -38,7 +38,7 @@ ENDS_A_COMMIT = 16  # jobs whose ends share a commit; more would save little and
 FRESH_MOST = 1024  # new jobs kept in memory until they are taken up; the others are read again
 DATABASE_PAUSE_S = 1.0  # until the next attempt when the database did not take a write (cloud clock)
 DRIVER_CALLS = 4
-DRAIN_S = 10.0
+DRAIN_S = 5.0
 
 
 class Executor:
