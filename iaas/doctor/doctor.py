@@ -32,6 +32,10 @@ class Doctor:
     """Compares the database with the backends, and one table with another.
 
     Everything here may take as long as the drivers do; one look runs at a time.
+
+    Args:
+        on_repair: told the drift of each repair.
+        knows_job: whether somebody works on an unfinished job; the executor of this process when absent.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Doctor:
         executor: Executor,
         policy: DoctorPolicy,
         on_repair: Callable[[str], None],
+        knows_job: Callable[[str], bool] | None = None,
     ) -> None:
         self._store = store
         self._backend = backend
@@ -50,6 +55,7 @@ class Doctor:
         self._executor = executor
         self._policy = policy
         self._on_repair = on_repair
+        self._knows_job = knows_job or executor.knows
         self._repairs = Repairs(store, backend, executor.submit)
         self._lock = threading.Lock()
         self._last: Report | None = None
@@ -127,7 +133,7 @@ class Doctor:
         survey = look(self._store, self._backend)
         findings = list(compare(survey))
         with self._store.read() as connection:
-            findings += check_books(connection, is_known_job=self._executor.knows)
+            findings += check_books(connection, is_known_job=self._knows_job)
         findings = [each for each in findings if each.drift is not Drift.STUCK_JOB or self._is_stuck(each)]
         findings.sort(key=lambda finding: finding.key)
         return Report(
@@ -148,7 +154,7 @@ class Doctor:
         """Look again: a job that ended just now was unfinished in the picture, and is unknown since."""
         with self._store.read() as connection:
             job = jobs.get(connection, finding.resource.id)
-        return job is not None and not job.is_finished and not self._executor.knows(job.id)
+        return job is not None and not job.is_finished and not self._knows_job(job.id)
 
     def _count(self) -> int:
         with self._store.read() as connection:
