@@ -137,6 +137,8 @@ class Cloud:
             executor=self.executor,
             policy=config.doctor,
             on_repair=self.metrics.drift_repaired,
+            # In a fleet the jobs are the queue's, which hands those of a dead worker on by itself.
+            knows_job=None if queue is None else lambda job_id: True,
         )
         if config.doctor.every_s is not None:
             self.executor.periodic.add(
