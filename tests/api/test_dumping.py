@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from marshmallow import Schema, fields
 
-from iaas.api.v1 import events, instances, jobs
+from iaas.api.v1 import events, instances, jobs, quotas
 from iaas.api.v1.dumping import ValueSchema, prepared_dump
 from iaas.kernel.errors import Failure, ResourceRef
 from iaas.resources.jobs import Event
+from iaas.resources.quotas import Quota
 from tests.factories import open_cloud, operator, settle, wish
 
 NOON = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
@@ -42,6 +43,7 @@ def samples() -> dict[type[Schema], list[Any]]:
             running,
             replace(instance, failure=Failure("out_of_capacity", "no room"), deleted_at=NOON, nics=()),
         ],
+        quotas.QuotaSchema: [Quota(resource="instances", limit=10, used=3)],
         jobs.JobSchema: [job, done, replace(done, error=Failure("timed_out", "too slow"))],
         events.EventSchema: [event, Event(**{**vars_of(event), "generation": 3, "job_id": "job-1"})],
     }
