@@ -6,9 +6,9 @@ from typing import Any
 
 from flask import Response
 from flask.views import MethodView
-from iaas.api.idempotency import Reply, respond
 from marshmallow import Schema, fields, validate
 
+from iaas.api.idempotency import Reply, respond
 from iaas.api.requests import Blueprint, principal
 from iaas.api.v1.dumping import ValueSchema
 from iaas.api.v1.schemas import FailureSchema, NoBodySchema, PageQuery, Time, listing_schema, page

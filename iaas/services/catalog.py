@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from iaas.db.models import FlavorRow, HostRow, ImageRow, ZoneRow
 from iaas.db.repositories import catalog, shared
 from iaas.db.repositories.query import Listing
 from iaas.db.store import Store, Tx
@@ -14,7 +15,7 @@ from iaas.kernel.labels import check_labels
 from iaas.resources.catalog import Flavor, Host, HostStatus, Image, Zone
 from iaas.resources.common import Principal, Role
 from iaas.services.access import require
-from iaas.services.labelling import merged_labels
+from iaas.services.labelling import patched_labels
 from iaas.services.telling import tell
 
 
@@ -41,11 +42,9 @@ class CatalogService:
         """Change a zone's labels (admins; a merge patch)."""
         require(principal, Role.ADMIN)
         zone = self.get_zone(zone_id)
-        merged = merged_labels(zone.labels, labels)
 
         def work(tx: Tx) -> None:
-            catalog.update_zone(tx, zone.id, labels=merged)
-            shared.set_labels(tx, zone.id, merged)
+            catalog.update_zone(tx, zone.id, **patched_labels(tx, ZoneRow.__table__, zone.id, labels))
             tell(tx, principal, "zone", "updated", zone.id)
 
         self._store.write(work)
@@ -81,7 +80,6 @@ class CatalogService:
             InvalidState: the backend does not report the host, so it stays down.
         """
         host = self.get_host(principal, id_or_name)
-        merged = merged_labels(host.labels, labels)
         if status not in (None, HostStatus.DOWN) and host.name not in self._reported_hosts:
             raise InvalidState(
                 f"host {host.name} is not reported by the backend: it is down until it comes back",
@@ -91,8 +89,8 @@ class CatalogService:
         changes: dict[str, Any] = {} if status is None else {"status": status, "wanted_status": status}
 
         def work(tx: Tx) -> None:
-            catalog.update_host(tx, host.name, labels=merged, **changes)
-            shared.set_labels(tx, host.id, merged)
+            changed_labels = patched_labels(tx, HostRow.__table__, host.id, labels)
+            catalog.update_host(tx, host.name, **changed_labels, **changes)
             tell(tx, principal, "host", "updated", host.id)
 
         self._store.write(work)
@@ -137,11 +135,9 @@ class CatalogService:
         """Change a flavor's labels (admins; a merge patch). Its shape is fixed: instances were promised it."""
         require(principal, Role.ADMIN)
         flavor = self.get_flavor(id_or_name)
-        merged = merged_labels(flavor.labels, labels)
 
         def work(tx: Tx) -> None:
-            catalog.update_flavor(tx, flavor.id, labels=merged)
-            shared.set_labels(tx, flavor.id, merged)
+            catalog.update_flavor(tx, flavor.id, **patched_labels(tx, FlavorRow.__table__, flavor.id, labels))
             tell(tx, principal, "flavor", "updated", flavor.id)
 
         self._store.write(work)
@@ -175,11 +171,9 @@ class CatalogService:
         """Change an image's labels (admins, since images are everybody's; a merge patch)."""
         require(principal, Role.ADMIN)
         image = self.get_image(id_or_name)
-        merged = merged_labels(image.labels, labels)
 
         def work(tx: Tx) -> None:
-            catalog.update_image(tx, image.id, labels=merged)
-            shared.set_labels(tx, image.id, merged)
+            catalog.update_image(tx, image.id, **patched_labels(tx, ImageRow.__table__, image.id, labels))
             tell(tx, principal, "image", "updated", image.id)
 
         self._store.write(work)

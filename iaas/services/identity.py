@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from iaas.db.models import AccessKeyRow, APITokenRow, ProjectRow
 from iaas.db.repositories import idempotency, identity, quotas, shared
 from iaas.db.repositories.query import Listing
 from iaas.db.store import Store, Tx
@@ -15,7 +16,7 @@ from iaas.kernel.labels import check_labels
 from iaas.resources.common import Principal, Role
 from iaas.resources.identity import AccessKey, APIToken, Project
 from iaas.services.access import require
-from iaas.services.labelling import merged_labels
+from iaas.services.labelling import patched_labels
 from iaas.services.quotas import open_project
 from iaas.services.telling import tell
 from iaas.services.vault import Vault, new_secret, new_token, token_hash
@@ -81,20 +82,14 @@ class IdentityService:
     ) -> Project:
         require(principal, Role.ADMIN)
         project = self.get_project(principal, id_or_name)
-        merged = merged_labels(project.labels, labels)
 
         def work(tx: Tx) -> None:
             if name is not None and name != project.name:
                 shared.release(tx, scope="name:project", resource_id=project.id)
                 _claim_name(tx, project.id, name)
-            identity.update_project(
-                tx,
-                project.id,
-                name=name if name is not None else project.name,
-                description=description if description is not None else project.description,
-                labels=merged,
-            )
-            shared.set_labels(tx, project.id, merged)
+            changes = _given(name=name, description=description)
+            changed_labels = patched_labels(tx, ProjectRow.__table__, project.id, labels)
+            identity.update_project(tx, project.id, **changes, **changed_labels)
             tell(tx, principal, "project", "updated", project.id)
 
         self._store.write(work)
@@ -188,11 +183,11 @@ class IdentityService:
         require(principal, Role.MEMBER)
         token = self.get_token(principal, token_id)
         require(principal, Role(token.role))
-        merged = merged_labels(token.labels, labels)
 
         def work(tx: Tx) -> None:
-            identity.update_token(tx, token.id, name=name or token.name, labels=merged)
-            shared.set_labels(tx, token.id, merged)
+            changes = {**_given(name=name), **patched_labels(tx, APITokenRow.__table__, token.id, labels)}
+            if changes:
+                identity.update_token(tx, token.id, **changes)
             tell(tx, principal, "api_token", "updated", token.id)
 
         self._store.write(work)
@@ -272,11 +267,11 @@ class IdentityService:
         require(principal, Role.MEMBER)
         key = self.get_access_key(principal, key_id)
         require(principal, Role(key.role))
-        merged = merged_labels(key.labels, labels)
 
         def work(tx: Tx) -> None:
-            identity.update_access_key(tx, key.id, name=name or key.name, labels=merged)
-            shared.set_labels(tx, key.id, merged)
+            changes = {**_given(name=name), **patched_labels(tx, AccessKeyRow.__table__, key.id, labels)}
+            if changes:
+                identity.update_access_key(tx, key.id, **changes)
             tell(tx, principal, "access_key", "updated", key.id)
 
         self._store.write(work)
@@ -352,3 +347,8 @@ def _claim_name(tx: Tx, project_id: str, name: str) -> None:
 
 def _invalid_expiry(message: str) -> InvalidInput:
     return InvalidInput(f"expires_at: {message}", errors=[FieldError("expires_at", "invalid", message)])
+
+
+def _given(**fields: str | None) -> dict[str, str]:
+    """Return the fields that the request gave: the others stay what they are by now."""
+    return {name: value for name, value in fields.items() if value is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 
+from iaas.db.models import KeyPairRow
 from iaas.db.repositories import catalog, quotas, shared
 from iaas.db.repositories.query import Listing
 from iaas.db.store import Store, Tx
@@ -15,7 +16,7 @@ from iaas.kernel.labels import check_labels
 from iaas.resources.catalog import KeyPair
 from iaas.resources.common import Principal, Role
 from iaas.services.access import require
-from iaas.services.labelling import merged_labels
+from iaas.services.labelling import patched_labels
 from iaas.services.quotas import Quotas
 from iaas.services.telling import tell
 
@@ -85,14 +86,13 @@ class KeyPairService:
     ) -> KeyPair:
         require(principal, Role.MEMBER)
         key_pair = self.get(principal, id_or_name)
-        merged = merged_labels(key_pair.labels, labels)
 
         def work(tx: Tx) -> None:
             if name is not None and name != key_pair.name:
                 shared.release_all(tx, key_pair.id)
                 _claim_name(tx, principal, key_pair.id, name)
-            catalog.update_key_pair(tx, key_pair.id, name=name or key_pair.name, labels=merged)
-            shared.set_labels(tx, key_pair.id, merged)
+            changed_labels = patched_labels(tx, KeyPairRow.__table__, key_pair.id, labels)
+            catalog.update_key_pair(tx, key_pair.id, **({"name": name} if name else {}), **changed_labels)
             tell(tx, principal, "key_pair", "updated", key_pair.id)
 
         self._store.write(work)

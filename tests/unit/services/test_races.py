@@ -164,3 +164,25 @@ def test_a_deleted_instance_is_recovered_or_purged_by_one(clouds: Sequence[Cloud
             clouds[0].instances.delete(operator(clouds[0]), target, purge=True)
         settle(clouds[0])
     assert used_capacity(clouds[0]) == (0, 0, 0)
+
+
+def test_labels_given_at_once_are_all_kept(clouds: Sequence[Cloud]) -> None:
+    """Each patch merges into what the row has when it is written, not when it was first looked at."""
+    first = clouds[0]
+    key_pair, _ = first.key_pairs.create(operator(first), name="laptop")
+    zone = first.config.zones[0]
+    patches: list[Callable[[Cloud, dict[str, str | None]], object]] = [
+        lambda cloud, labels: cloud.key_pairs.update(operator(cloud), key_pair.id, labels=labels),
+        lambda cloud, labels: cloud.catalog.label_zone(operator(cloud), zone, labels),
+        lambda cloud, labels: cloud.identity.update_project(operator(cloud), "default", labels=labels),
+    ]
+    for patch in patches:
+        entries: list[Entry] = [
+            lambda cloud, patch=patch, number=number: patch(cloud, {f"racer-{number}": "here"})
+            for number in range(RACERS)
+        ]
+        assert race(clouds, entries) == {"won": RACERS}
+    everybody = {f"racer-{number}": "here" for number in range(RACERS)}
+    assert first.key_pairs.get(operator(first), key_pair.id).labels == everybody
+    assert first.catalog.get_zone(zone).labels == everybody
+    assert first.identity.get_project(operator(first), "default").labels == everybody
