@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -26,7 +28,7 @@ def sqlite_engine(url: str, *, immediate: bool) -> Engine:
         engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
     else:
         engine = create_engine(
-            url, poolclass=QueuePool, pool_size=8, max_overflow=56, connect_args={"check_same_thread": False}
+            url, creator=_opener(make_url(url).database or ""), poolclass=QueuePool, pool_size=8, max_overflow=56
         )
 
     @event.listens_for(engine, "connect")
@@ -53,6 +55,16 @@ def sqlite_engine(url: str, *, immediate: bool) -> Engine:
         execute_text(connection, begin)
 
     return engine
+
+
+def _opener(path: str) -> Callable[[], sqlite3.Connection]:
+    """Return what opens the database to read, and only if it is there.
+
+    SQLite makes an empty file in the place of one that is missing; a connection to that would go on to say
+    "no such table" after the real one was put back. Source: SQLite documentation, "URI Filenames", mode.
+    """
+    uri = Path(path).absolute().as_uri() + "?mode=rw"
+    return lambda: sqlite3.connect(uri, uri=True, check_same_thread=False)
 
 
 class ConnectionShelf:
