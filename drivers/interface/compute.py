@@ -61,6 +61,7 @@ class MachineSpec:
     nesting: bool = False
     privileged: bool = False
     generation: int = 0  # grows with each rebuild: the root disk of another generation is not the same disk
+    host_id: str | None = None  # where the scheduler placed it; noted with the machine when it is made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,7 @@ class MachineState:
     memory_mib: int
     generation: int = 0
     next_change_at: datetime | None = None
+    host_id: str | None = None  # as noted when it was made; None when nothing was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,7 @@ class Domain:
             vcpus=facts.vcpus,
             memory_mib=facts.memory_mib,
             generation=facts.identity.generation,
+            host_id=facts.identity.host_id,
         )
 
     def need_state(self, power: PowerState | None = None) -> MachineState:

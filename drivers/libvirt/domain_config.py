@@ -36,9 +36,11 @@ class Identity:
 
     machine_id: str
     generation: int
+    host_id: str | None = None
 
     def to_element(self) -> Element:
-        return Element(MACHINE_TAG, {"id": self.machine_id, "generation": str(self.generation)})
+        host = {} if self.host_id is None else {"host": self.host_id}
+        return Element(MACHINE_TAG, {"id": self.machine_id, "generation": str(self.generation), **host})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +176,9 @@ def read_facts(xml: str) -> DomainFacts | None:
     if mark is None or memory is None or disk is None:
         return None
     return DomainFacts(
-        identity=Identity(machine_id=mark.get("id", ""), generation=int(mark.get("generation", "0"))),
+        identity=Identity(
+            machine_id=mark.get("id", ""), generation=int(mark.get("generation", "0")), host_id=mark.get("host")
+        ),
         vcpus=int(domain.findtext("vcpu", "1")),
         memory_mib=int(memory.text or "0") * UNIT_KIB[memory.get("unit", "KiB")] // 1024,
         root_disk=Path(disk.get("file", "")),

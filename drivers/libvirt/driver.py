@@ -167,7 +167,7 @@ class LibvirtComputeDriver:
             base = self._make_root_disk(spec)
             config = DomainConfig(
                 name=name,
-                identity=Identity(machine_id=spec.machine_id, generation=spec.generation),
+                identity=_identity(spec),
                 virt_type=self._decide_virt_type(),
                 vcpus=spec.vcpus,
                 memory_mib=spec.memory_mib,
@@ -202,7 +202,7 @@ class LibvirtComputeDriver:
                 domain.xml(),
                 root_disk=self._disks.root_disk(domain.name, spec.generation),
                 boot=base.boot,
-                identity=Identity(machine_id=spec.machine_id, generation=spec.generation),
+                identity=_identity(spec),
             )
             domain = self._define(xml)  # the one step that decides: old disk or new
             undo.pop_all()
@@ -338,3 +338,7 @@ class LibvirtComputeDriver:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _identity(spec: MachineSpec) -> Identity:
+    return Identity(machine_id=spec.machine_id, generation=spec.generation, host_id=spec.host_id)

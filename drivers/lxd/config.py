@@ -13,6 +13,7 @@ from iaas.kernel.units import GIB, MIB
 KEY_ID = "user.iaas.id"
 KEY_TAG = "user.iaas.tag"
 KEY_GENERATION = "user.iaas.generation"
+KEY_HOST = "user.iaas.host"
 KEY_COMPLETE = "user.iaas.complete"  # set last of all: an instance without it is half made
 
 # An image says with this property which file of the guest exists once its boot is through; LXD copies
@@ -83,6 +84,7 @@ def instance_request(
             KEY_ID: spec.machine_id,
             KEY_TAG: tag,
             KEY_GENERATION: str(spec.generation),
+            **({} if spec.host_id is None else {KEY_HOST: spec.host_id}),
             "boot.autostart": "false",  # the cloud decides what runs, also after a restart of the host
             "security.nesting": _flag(spec.nesting),
             "security.privileged": _flag(spec.privileged),
@@ -142,6 +144,7 @@ def machine_state(instance: Mapping[str, Any], *, is_stopping: bool = False) -> 
         vcpus=int(config["limits.cpu"]) if str(config.get("limits.cpu", "")).isdigit() else 0,
         memory_mib=size_bytes(str(config.get("limits.memory", "0"))) // MIB,
         generation=generation(instance),
+        host_id=config.get(KEY_HOST),
     )
 
 

@@ -41,7 +41,7 @@ CAPABILITIES = {
     MachineKind.VM: _COMMON,
     MachineKind.CONTAINER: _COMMON | {ComputeCapability.PRIVILEGED, ComputeCapability.NESTING},
 }
-_COLUMNS = "machine_id, kind, hostname, vcpus, memory_mib, generation, passage, target, due_us, ready_us, busy_until_us"
+_COLUMNS = "machine_id, kind, hostname, vcpus, memory_mib, generation, passage, target, due_us, ready_us, busy_until_us, host_id"
 
 
 class _Machine(NamedTuple):
@@ -58,6 +58,7 @@ class _Machine(NamedTuple):
     due_us: int
     ready_us: int  # when the guest has booted, while the target is running
     busy_until_us: int  # work on the disk that the next start waits for
+    host_id: str | None
 
     def power(self, now_us: int) -> PowerState:
         return PowerState(self.passage if self.due_us > now_us else self.target)
@@ -78,6 +79,7 @@ class _Machine(NamedTuple):
             memory_mib=self.memory_mib,
             generation=self.generation,
             next_change_at=None if next_us is None else from_microseconds(next_us),
+            host_id=self.host_id,
         )
 
 
@@ -353,7 +355,7 @@ class SimComputeDriver:
     def _insert(self, connection: sqlite3.Connection, spec: MachineSpec, now_us: int) -> None:
         connection.execute(
             "INSERT INTO machines (machine_id, kind, hostname, vcpus, memory_mib, root_disk_gib, image_id, nesting,"
-            " privileged, generation, busy_until_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " privileged, generation, host_id, busy_until_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 spec.machine_id,
                 spec.kind.value,
@@ -365,6 +367,7 @@ class SimComputeDriver:
                 spec.nesting,
                 spec.privileged,
                 spec.generation,
+                spec.host_id,
                 now_us + self._delay_us(Delay.CREATE, spec.machine_id),
             ),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,7 @@ from iaas.drivers.sim.latency import LatencyModel
 from iaas.kernel.clock import CloudClock
 
 IN_MEMORY = ":memory:"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 10.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -34,7 +34,7 @@ CREATE TABLE machines (
   nesting INTEGER NOT NULL, privileged INTEGER NOT NULL, generation INTEGER NOT NULL,
   passage TEXT NOT NULL DEFAULT '', target TEXT NOT NULL DEFAULT 'stopped', due_us INTEGER NOT NULL DEFAULT 0,
   ready_us INTEGER NOT NULL DEFAULT 0, busy_until_us INTEGER NOT NULL DEFAULT 0,
-  unannounced INTEGER NOT NULL DEFAULT 0
+  unannounced INTEGER NOT NULL DEFAULT 0, host_id TEXT
 ) WITHOUT ROWID;
 CREATE INDEX machines_unannounced ON machines (due_us) WHERE unannounced = 1;
 CREATE TABLE nics (
@@ -64,6 +64,9 @@ CREATE TABLE images (
   image_id TEXT NOT NULL, kind TEXT NOT NULL, size_bytes INTEGER NOT NULL, PRIMARY KEY (image_id, kind)
 ) WITHOUT ROWID;
 """
+
+# What brings a world of the version before to this one.
+UPGRADES: Mapping[int, str] = {1: "ALTER TABLE machines ADD COLUMN host_id TEXT"}
 
 LifecycleCallback = Callable[[str, PowerState], None]
 
@@ -260,6 +263,10 @@ def _open(path: Path | str) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = OFF")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
+        while version in UPGRADES:
+            step = f"{UPGRADES[version]}; PRAGMA user_version = {version + 1}"
+            connection.executescript(f"BEGIN IMMEDIATE; {step}; COMMIT;")
+            version += 1
         if version == 0:
             connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:

@@ -43,6 +43,7 @@ def machine_spec(instance: Instance, *, image_id: str | None = None, disk_genera
         nesting=instance.nesting,
         privileged=instance.privileged,
         generation=instance.disk_generation if disk_generation is None else disk_generation,
+        host_id=instance.host_id,
     )
 
 

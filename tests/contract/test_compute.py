@@ -54,6 +54,15 @@ def test_a_new_machine_rests_stopped_in_the_shape_asked_for(subject: ComputeSubj
     assert subject.driver.inspect_machine(spec.machine_id) == state
 
 
+def test_a_machine_knows_the_host_that_it_was_placed_on(subject: ComputeSubject) -> None:
+    spec = subject.new_spec(host_id="host-abcd1234")
+    assert subject.driver.ensure_machine(spec).host_id == "host-abcd1234"
+    subject.driver.resize_machine(spec.machine_id, vcpus=2, memory_mib=spec.memory_mib)
+    subject.driver.ensure_machine(replace(spec, generation=1))
+    [state] = [each for each in subject.driver.inventory() if each.machine_id == spec.machine_id]
+    assert (state.host_id, state.generation) == ("host-abcd1234", 1)
+
+
 def test_ensure_again_returns_the_same_machine(subject: ComputeSubject) -> None:
     spec = subject.new_spec()
     first = subject.driver.ensure_machine(spec)

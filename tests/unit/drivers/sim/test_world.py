@@ -114,6 +114,27 @@ def test_a_world_of_another_version_is_refused(tmp_path: Path, clock: CloudClock
         SimWorld(tmp_path / "old.db", clock)
 
 
+def test_a_world_of_the_version_before_is_brought_to_this_one(
+    tmp_path: Path, clock: CloudClock, spec: MachineSpec
+) -> None:
+    path = tmp_path / "world.db"
+    SimWorld(path, clock).close()
+    connection = sqlite3.connect(path)
+    connection.execute("ALTER TABLE machines DROP COLUMN host_id")
+    connection.execute("PRAGMA user_version = 1")
+    connection.execute(
+        "INSERT INTO machines (machine_id, kind, hostname, vcpus, memory_mib, root_disk_gib, image_id, nesting,"
+        " privileged, generation) VALUES ('i-old00000', 'vm', 'old', 1, 64, 1, 'img-1', 0, 0, 0)"
+    )
+    connection.commit()
+    connection.close()
+    for _ in range(2):
+        world = SimWorld(path, clock)
+        [state] = SimComputeDriver(MachineKind.VM, world).inventory()
+        assert (state.machine_id, state.host_id) == ("i-old00000", None)
+        world.close()
+
+
 @pytest.mark.parametrize("content", [b"not a database at all, but long enough to be looked at" * 40, None])
 def test_a_broken_file_is_a_backend_that_is_down(tmp_path: Path, clock: CloudClock, content: bytes | None) -> None:
     path = tmp_path / "missing folder" / "world.db"
