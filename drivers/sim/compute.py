@@ -41,7 +41,6 @@ CAPABILITIES = {
     MachineKind.VM: _COMMON,
     MachineKind.CONTAINER: _COMMON | {ComputeCapability.PRIVILEGED, ComputeCapability.NESTING},
 }
-_COLUMNS = "machine_id, kind, hostname, vcpus, memory_mib, generation, passage, target, due_us, ready_us, busy_until_us, host_id"
 
 
 class _Machine(NamedTuple):
@@ -81,6 +80,9 @@ class _Machine(NamedTuple):
             next_change_at=None if next_us is None else from_microseconds(next_us),
             host_id=self.host_id,
         )
+
+
+_COLUMNS = ", ".join(_Machine._fields)
 
 
 class SimComputeDriver:

@@ -60,6 +60,14 @@ def _instance(survey: Survey, row: Any) -> Iterator[Finding]:
             f"it has {row.vcpus} vCPUs and {row.memory_mib} MiB, its machine {state.vcpus} and {state.memory_mib} MiB",
             "the machine gets the instance's shape" if is_stopped else None,
         )
+    if state.host_id not in (None, row.host_id):
+        yield _of(
+            row,
+            Drift.WRONG_PLACEMENT,
+            f"it is on host {row.host_id}, its machine on {state.host_id}",
+            None,
+            found=state.host_id or "",
+        )
     if row.disk_generation != state.generation:
         yield _of(
             row,

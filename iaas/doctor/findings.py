@@ -19,7 +19,7 @@ class Drift(StrEnum):
     WRONG_STATE = "wrong_state"  # runs, and rests as stopped; or the other way round
     WRONG_SHAPE = "wrong_shape"  # other vCPUs or memory than the instance's
     WRONG_GENERATION = "wrong_generation"  # the root disk of another rebuild
-    WRONG_PLACEMENT = "wrong_placement"  # on a host that there is not, or of another zone
+    WRONG_PLACEMENT = "wrong_placement"  # on a host that there is not, or of another zone, or where its machine is not
     LOST_NETWORK = "lost_network"
     LEAKED_NETWORK = "leaked_network"
     LOST_PORT = "lost_port"
