@@ -157,6 +157,7 @@ def open_cloud(
         database_url=store.url,
         zones=options.zones,
         max_waiters=MAX_WAITERS,
+        secrets_aside=True,
         retention_s=options.retention_s,
         quotas=options.quotas,
         doctor=DoctorPolicy(

@@ -38,7 +38,7 @@ from iaas.services.jobs import JobService
 from iaas.services.key_pairs import KeyPairService
 from iaas.services.metadata import MetadataService
 from iaas.services.quotas import Quotas
-from iaas.services.vault import Vault
+from iaas.services.vault import Vault, VaultAside
 from iaas.workflows import WORKFLOWS
 from iaas.workflows.deadlines import STEP_DEADLINES_S
 from iaas.workflows.machine_steps import network_spec
@@ -89,9 +89,10 @@ class Cloud:
         store.on_events = self.event_feed.news
         self.metrics = CloudMetrics()
         store.on_group = self.metrics.group_committed
-        vault = Vault(config.state_dir / "secret.key" if config.state_dir else None)
-        self._vault = vault
-        self.first_credentials = prepare(store, ids, backend, config, vault, given_credentials)
+        key_path = config.state_dir / "secret.key" if config.state_dir else None
+        vault = Vault(key_path)
+        self._operators_vault = VaultAside(key_path) if key_path and config.secrets_aside else vault
+        self.first_credentials = prepare(store, ids, backend, config, self._operators_vault, given_credentials)
         self.executor = Executor(
             store=store,
             backend=backend,
@@ -238,7 +239,7 @@ class Cloud:
 
     def renew_credentials(self) -> FirstCredentials:
         """Make new operator's credentials (the file that held them is gone)."""
-        return renew_credentials(self.store, self.ids, self._vault)
+        return renew_credentials(self.store, self.ids, self._operators_vault)
 
     def _rebuild_networks(self) -> None:
         """After a host restart the data plane is gone: make again what instances need. Idempotent."""

@@ -16,7 +16,7 @@ from iaas.resources.common import Role
 from iaas.services.catalog import add_flavor
 from iaas.services.identity import add_project, add_token
 from iaas.services.quotas import add_missing
-from iaas.services.vault import Vault, new_secret, new_token, token_hash
+from iaas.services.vault import Cipher, new_secret, new_token, token_hash
 
 DEFAULT_PROJECT = "default"
 
@@ -45,7 +45,7 @@ def prepare(
     ids: IdSource,
     backend: Backend,
     config: CloudConfig,
-    vault: Vault,
+    vault: Cipher,
     given: FirstCredentials | None = None,
 ) -> FirstCredentials | None:
     """Bring an empty cloud to its first state and the hosts up to what the backend reports now.
@@ -85,7 +85,7 @@ def new_credentials(ids: IdSource) -> FirstCredentials:
     )
 
 
-def renew_credentials(store: Store, ids: IdSource, vault: Vault) -> FirstCredentials:
+def renew_credentials(store: Store, ids: IdSource, vault: Cipher) -> FirstCredentials:
     """Make new operator's credentials, for a server whose credentials file was lost."""
     credentials = new_credentials(ids)
 
@@ -99,7 +99,7 @@ def renew_credentials(store: Store, ids: IdSource, vault: Vault) -> FirstCredent
     return credentials
 
 
-def _ensure_credentials(tx: Tx, ids: IdSource, project_id: str, credentials: FirstCredentials, vault: Vault) -> None:
+def _ensure_credentials(tx: Tx, ids: IdSource, project_id: str, credentials: FirstCredentials, vault: Cipher) -> None:
     if identity.token_by_hash(tx.connection, token_hash(credentials.api_token)) is None:
         add_token(
             tx,

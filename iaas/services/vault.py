@@ -6,9 +6,21 @@ import contextlib
 import hashlib
 import os
 import secrets
+import subprocess
+import sys
 from pathlib import Path
+from typing import Protocol
 
 TOKEN_PREFIX = "iaas_"  # noqa: S105 - marks our tokens for secret scanners, is none itself
+
+
+CHILD_TIMEOUT_S = 30.0
+
+
+class Cipher(Protocol):
+    def encrypt(self, plain: str) -> bytes: ...
+
+    def decrypt(self, token: bytes) -> str: ...
 
 
 class Vault:
@@ -60,6 +72,38 @@ class Vault:
             return path.read_bytes()
 
 
+class VaultAside:
+    """Does the same as the vault of ``key_path``, in a short child process for each call.
+
+    A server needs one or two secrets at its start and then perhaps none for hours: the library for them, some
+    10 MiB, goes with the child. Where no child can be had (no interpreter to name, no process left) it is done here.
+    """
+
+    def __init__(self, key_path: Path) -> None:
+        self._here = Vault(key_path)
+        self._key_path = key_path
+
+    def encrypt(self, plain: str) -> bytes:
+        out = self._in_child("encrypt", plain.encode())
+        return self._here.encrypt(plain) if out is None else out
+
+    def decrypt(self, token: bytes) -> str:
+        out = self._in_child("decrypt", token)
+        return self._here.decrypt(token) if out is None else out.decode()
+
+    def _in_child(self, verb: str, data: bytes) -> bytes | None:
+        """Return what the child says; None when it failed, so that the fault is met here, with its reason."""
+        if not sys.executable:
+            return None
+        # Secrets go through pipes: arguments and environment of a process can be read by others.
+        command = [sys.executable, "-P", "-m", __name__, verb, str(self._key_path)]
+        try:
+            done = subprocess.run(command, input=data, capture_output=True, timeout=CHILD_TIMEOUT_S, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout if done.returncode == 0 else None
+
+
 def new_token() -> str:
     """Return a fresh API token."""
     return TOKEN_PREFIX + secrets.token_urlsafe(32)
@@ -73,3 +117,13 @@ def new_secret() -> str:
 def token_hash(token: str) -> str:
     """Return what is kept of a token. It is random and long, so a plain digest is enough."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _serve_parent(verb: str, key_path: str) -> None:
+    vault = Vault(Path(key_path))
+    data = sys.stdin.buffer.read()
+    sys.stdout.buffer.write(vault.encrypt(data.decode()) if verb == "encrypt" else vault.decrypt(data).encode())
+
+
+if __name__ == "__main__":
+    _serve_parent(*sys.argv[1:])

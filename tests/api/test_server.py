@@ -39,6 +39,19 @@ def test_ready_line_credentials_and_a_clean_end(tmp_path: Path) -> None:
         assert server.errors == ""
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what a process has loaded")
+def test_a_start_loads_no_library_for_one_secret(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        server.post("/v1/key_pairs", {"name": "made-here"}, status=201)
+        assert "cryptography" in _maps(server)  # so the absence below is no accident of how files are mapped
+    with running(tmp_path / "other") as server:
+        assert "cryptography" not in _maps(server)
+
+
+def _maps(server: Server) -> str:
+    return Path(f"/proc/{server.process.pid}/maps").read_text()
+
+
 def test_a_second_start_keeps_credentials_and_instances(tmp_path: Path) -> None:
     with running(tmp_path) as first:
         made = first.post("/v1/instances", {**NEW, "name": "web"})

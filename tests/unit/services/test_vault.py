@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import stat
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import InvalidToken
 
-from iaas.services.vault import Vault, new_secret, new_token, token_hash
+from iaas.services.vault import Vault, VaultAside, new_secret, new_token, token_hash
 
 
 def test_what_is_encrypted_comes_back_in_another_process(tmp_path: Path) -> None:
@@ -37,6 +38,21 @@ def test_a_key_of_its_own_without_a_file() -> None:
     encrypted = Vault(None).encrypt("x")
     with pytest.raises(InvalidToken):
         Vault(None).decrypt(encrypted)
+
+
+def test_a_child_does_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    encrypted = VaultAside(path).encrypt("secret é")
+    assert Vault(path).decrypt(encrypted) == "secret é"
+    assert VaultAside(path).decrypt(Vault(path).encrypt("näher")) == "näher"
+    with pytest.raises(InvalidToken):
+        VaultAside(path).decrypt(Vault(None).encrypt("x"))
+
+
+def test_without_an_interpreter_to_start_it_is_done_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for executable in ("", str(tmp_path / "none"), "/bin/false"):
+        monkeypatch.setattr(sys, "executable", executable)
+        assert VaultAside(tmp_path / "key").decrypt(VaultAside(tmp_path / "key").encrypt("x")) == "x"
 
 
 def test_tokens_are_long_and_different() -> None:
