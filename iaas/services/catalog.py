@@ -149,9 +149,9 @@ class CatalogService:
         flavor = self.get_flavor(id_or_name)
 
         def work(tx: Tx) -> None:
+            catalog.delete_flavor(tx, flavor.id)  # before its labels: one who labels it holds the row until he commits
             shared.release_all(tx, flavor.id)
             shared.set_labels(tx, flavor.id, {})
-            catalog.delete_flavor(tx, flavor.id)
             tell(tx, principal, "flavor", "deleted", flavor.id)
 
         self._store.write(work)

@@ -68,7 +68,7 @@ class IdentityService:
         with self._store.read() as connection:
             found = identity.get_project(connection, id_or_name)
         if found is None or (principal.role is not Role.ADMIN and found.id != principal.project_id):
-            raise NotFound(f"there is no project {id_or_name}", resource=ResourceRef("project", id_or_name))
+            raise _no_project(id_or_name)
         return found
 
     def update_project(
@@ -84,6 +84,7 @@ class IdentityService:
         project = self.get_project(principal, id_or_name)
 
         def work(tx: Tx) -> None:
+            self._hold(tx, project)
             if name is not None and name != project.name:
                 shared.release(tx, scope="name:project", resource_id=project.id)
                 _claim_name(tx, project.id, name)
@@ -109,6 +110,10 @@ class IdentityService:
             )
 
         def work(tx: Tx) -> None:
+            self._hold(tx, project)
+            # Before the look: whoever takes of a quota holds its row, so we wait for those who are putting something
+            # into the project, and then see it; those who come later find no quota and are refused.
+            quotas.remove_project(tx, project.id)
             blockers = identity.project_contents(tx.connection, project.id)
             if blockers:
                 raise InUse(
@@ -119,7 +124,6 @@ class IdentityService:
             shared.release_all(tx, project.id)
             shared.set_labels(tx, project.id, {})
             idempotency.remove_project(tx, project.id)
-            quotas.remove_project(tx, project.id)
             identity.delete_project(tx, project.id)
             tell(tx, principal, "project", "deleted", project.id)
 
@@ -152,6 +156,7 @@ class IdentityService:
         token, token_id = new_token(), self._ids.new(id_prefixes.API_TOKEN)
 
         def work(tx: Tx) -> tuple[APIToken, str]:
+            self._need_project(tx, principal, project_id)
             add_token(tx, token_id, project_id, name=name, role=role, token=token, expires_at=expires_at, labels=labels)
             tell(tx, principal, "api_token", "created", token_id, project_id=project_id)
             made = identity.get_token(tx.connection, token_id, project_id=project_id)
@@ -168,7 +173,7 @@ class IdentityService:
         with self._store.read() as connection:
             found = identity.get_token(connection, token_id, project_id=project_id or principal.project_id)
         if found is None:
-            raise NotFound(f"there is no API token {token_id}", resource=ResourceRef("api_token", token_id))
+            raise _no_token(token_id)
         return found
 
     def update_token(
@@ -200,8 +205,9 @@ class IdentityService:
         require(principal, Role(token.role))
 
         def work(tx: Tx) -> None:
-            shared.set_labels(tx, token.id, {})
-            identity.delete_token(tx, token.id)
+            if not identity.delete_token(tx, token.id):
+                raise _no_token(token.id)
+            shared.set_labels(tx, token.id, {})  # after the row: one who labels it holds that, and has committed now
             tell(tx, principal, "api_token", "deleted", token.id)
 
         self._store.write(work)
@@ -227,6 +233,7 @@ class IdentityService:
         encrypted = self._vault.encrypt(secret)
 
         def work(tx: Tx) -> tuple[AccessKey, str]:
+            self._need_project(tx, principal, project_id)
             identity.add_access_key(
                 tx,
                 id=key_id,
@@ -252,7 +259,7 @@ class IdentityService:
         with self._store.read() as connection:
             found = identity.get_access_key(connection, key_id, project_id=project_id or principal.project_id)
         if found is None:
-            raise NotFound(f"there is no access key {key_id}", resource=ResourceRef("access_key", key_id))
+            raise _no_access_key(key_id)
         return found
 
     def update_access_key(
@@ -283,8 +290,9 @@ class IdentityService:
         require(principal, Role(key.role))
 
         def work(tx: Tx) -> None:
-            shared.set_labels(tx, key.id, {})
-            identity.delete_access_key(tx, key.id)
+            if not identity.delete_access_key(tx, key.id):
+                raise _no_access_key(key.id)
+            shared.set_labels(tx, key.id, {})  # after the row, as above
             tell(tx, principal, "access_key", "deleted", key.id)
 
         self._store.write(work)
@@ -300,6 +308,20 @@ class IdentityService:
 
     def _target_project(self, principal: Principal, project: str | None) -> str:
         return principal.project_id if project is None else self.get_project(principal, project).id
+
+    @staticmethod
+    def _hold(tx: Tx, project: Project) -> None:
+        if not identity.hold_project(tx, project.id, alone=True):
+            raise _no_project(project.id)
+
+    @staticmethod
+    def _need_project(tx: Tx, principal: Principal, project_id: str) -> None:
+        """Let no credential outlive its project: it may have been deleted while this request was on its way."""
+        if identity.hold_project(tx, project_id, alone=False):
+            return
+        if project_id == principal.project_id:
+            raise Unauthenticated("the credential's project is gone")
+        raise _no_project(project_id)
 
 
 def add_project(tx: Tx, project_id: str, *, name: str, description: str, labels: dict[str, str]) -> Project:
@@ -343,6 +365,18 @@ def _claim_name(tx: Tx, project_id: str, name: str) -> None:
         raise AlreadyExists(
             f"there is a project named {name} already", errors=[FieldError("name", "taken", "is taken")]
         )
+
+
+def _no_project(id_or_name: str) -> NotFound:
+    return NotFound(f"there is no project {id_or_name}", resource=ResourceRef("project", id_or_name))
+
+
+def _no_token(token_id: str) -> NotFound:
+    return NotFound(f"there is no API token {token_id}", resource=ResourceRef("api_token", token_id))
+
+
+def _no_access_key(key_id: str) -> NotFound:
+    return NotFound(f"there is no access key {key_id}", resource=ResourceRef("access_key", key_id))
 
 
 def _invalid_expiry(message: str) -> InvalidInput:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 
 from iaas.db.models import KeyPairRow
+from iaas.db.postgres import lock_row
 from iaas.db.repositories import catalog, quotas, shared
 from iaas.db.repositories.query import Listing
 from iaas.db.store import Store, Tx
@@ -73,7 +74,7 @@ class KeyPairService:
         with self._store.read() as connection:
             found = catalog.get_key_pair(connection, id_or_name, project_id=principal.project_id)
         if found is None:
-            raise NotFound(f"there is no key pair {id_or_name}", resource=ResourceRef("key_pair", id_or_name))
+            raise _not_found(id_or_name)
         return found
 
     def update(
@@ -88,7 +89,11 @@ class KeyPairService:
         key_pair = self.get(principal, id_or_name)
 
         def work(tx: Tx) -> None:
-            if name is not None and name != key_pair.name:
+            lock_row(tx.connection, KeyPairRow.__table__, key_pair.id)
+            current = catalog.get_key_pair(tx.connection, key_pair.id, project_id=principal.project_id)
+            if current is None:  # deleted meanwhile: its name must not be taken for nobody
+                raise _not_found(id_or_name)
+            if name is not None and name != current.name:
                 shared.release_all(tx, key_pair.id)
                 _claim_name(tx, principal, key_pair.id, name)
             changed_labels = patched_labels(tx, KeyPairRow.__table__, key_pair.id, labels)
@@ -104,9 +109,10 @@ class KeyPairService:
         key_pair = self.get(principal, id_or_name)
 
         def work(tx: Tx) -> None:
-            shared.release_all(tx, key_pair.id)
-            shared.set_labels(tx, key_pair.id, {})
             if catalog.delete_key_pair(tx, key_pair.id):  # not twice when two do it at once
+                # After the row: who renames or labels it holds that, so all that he took is committed by now.
+                shared.release_all(tx, key_pair.id)
+                shared.set_labels(tx, key_pair.id, {})
                 quotas.give(tx, key_pair.project_id, {"key_pairs": 1})
                 tell(tx, principal, "key_pair", "deleted", key_pair.id)
 
@@ -117,6 +123,10 @@ def fingerprint(public_key: str) -> str:
     """Return ``SHA256:...`` as ssh-keygen prints it."""
     blob = base64.b64decode(public_key.split()[1])
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def _not_found(id_or_name: str) -> NotFound:
+    return NotFound(f"there is no key pair {id_or_name}", resource=ResourceRef("key_pair", id_or_name))
 
 
 def _claim_name(tx: Tx, principal: Principal, key_id: str, name: str) -> None:

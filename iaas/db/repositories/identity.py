@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, update
 
-from iaas.db.models import AccessKeyRow, APITokenRow, InstanceRow, KeyPairRow, ProjectRow
+from iaas.db.models import AccessKeyRow, APITokenRow, InstanceRow, KeyPairRow, LabelRow, ProjectRow
 from iaas.db.repositories.query import Listing, list_rows
 from iaas.db.statements import Prepared
 from iaas.db.store import Tx
@@ -26,7 +26,7 @@ def add_project(tx: Tx, **values: Any) -> None:
 
 def list_projects(connection: Connection, listing: Listing) -> tuple[list[Project], str | None]:
     rows, cursor = list_rows(connection, _projects, listing)
-    return [Project(**row._mapping) for row in rows], cursor
+    return [Project(**row._asdict()) for row in rows], cursor
 
 
 def get_project(connection: Connection, id_or_name: str) -> Project | None:
@@ -40,8 +40,21 @@ def update_project(tx: Tx, project_id: str, **changes: Any) -> None:
     tx.connection.execute(query)
 
 
+def hold_project(tx: Tx, project_id: str, *, alone: bool) -> bool:
+    """Keep the project from being deleted until the commit; False when it is gone already.
+
+    Args:
+        alone: let nobody else hold it meanwhile: whoever deletes or renames it. Others may hold it side by side.
+    """
+    query = select(_projects.c.id).where(_projects.c.id == project_id).with_for_update(read=not alone)
+    return tx.connection.execute(query).first() is not None
+
+
 def delete_project(tx: Tx, project_id: str) -> None:
     """Delete the project with its credentials."""
+    for table in (_tokens, _keys):
+        of_project = select(table.c.id).where(table.c.project_id == project_id)
+        tx.connection.execute(delete(LabelRow).where(LabelRow.resource_id.in_(of_project)))
     tx.connection.execute(delete(APITokenRow).where(_tokens.c.project_id == project_id))
     tx.connection.execute(delete(AccessKeyRow).where(_keys.c.project_id == project_id))
     tx.connection.execute(delete(ProjectRow).where(_projects.c.id == project_id))
@@ -71,7 +84,7 @@ def token_by_hash(connection: Connection, token_sha256: str) -> APIToken | None:
 
 def list_tokens(connection: Connection, listing: Listing, *, project_id: str) -> tuple[list[APIToken], str | None]:
     rows, cursor = list_rows(
-        connection, _tokens, listing, where=[_tokens.c.project_id == project_id], sortable=("created_at", "name")
+        connection, _tokens, listing, equal={"project_id": project_id}, sortable=("created_at", "name")
     )
     return [_token(row) for row in rows], cursor
 
@@ -86,8 +99,9 @@ def update_token(tx: Tx, token_id: str, **changes: Any) -> None:
     tx.connection.execute(update(APITokenRow).where(_tokens.c.id == token_id).values(**changes))
 
 
-def delete_token(tx: Tx, token_id: str) -> None:
-    tx.connection.execute(delete(APITokenRow).where(_tokens.c.id == token_id))
+def delete_token(tx: Tx, token_id: str) -> bool:
+    """Delete the token; False when it is gone already."""
+    return tx.connection.execute(delete(APITokenRow).where(_tokens.c.id == token_id)).rowcount == 1
 
 
 def add_access_key(tx: Tx, **values: Any) -> None:
@@ -98,7 +112,7 @@ def list_access_keys(
     connection: Connection, listing: Listing, *, project_id: str
 ) -> tuple[list[AccessKey], str | None]:
     rows, cursor = list_rows(
-        connection, _keys, listing, where=[_keys.c.project_id == project_id], sortable=("created_at", "name")
+        connection, _keys, listing, equal={"project_id": project_id}, sortable=("created_at", "name")
     )
     return [_access_key(row) for row in rows], cursor
 
@@ -119,8 +133,9 @@ def update_access_key(tx: Tx, key_id: str, **changes: Any) -> None:
     tx.connection.execute(update(AccessKeyRow).where(_keys.c.id == key_id).values(**changes))
 
 
-def delete_access_key(tx: Tx, key_id: str) -> None:
-    tx.connection.execute(delete(AccessKeyRow).where(_keys.c.id == key_id))
+def delete_access_key(tx: Tx, key_id: str) -> bool:
+    """Delete the access key; False when it is gone already."""
+    return tx.connection.execute(delete(AccessKeyRow).where(_keys.c.id == key_id)).rowcount == 1
 
 
 def _token(row: Any) -> APIToken:

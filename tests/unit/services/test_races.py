@@ -3,60 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
-import pytest
+from collections.abc import Callable, Sequence
 
 from iaas.cloud import Cloud
 from iaas.db.repositories.query import Listing
-from iaas.drivers.interface import HostReport
-from iaas.kernel.errors import CloudError, NotFound
+from iaas.kernel.errors import NotFound
 from iaas.resources.common import Page
 from iaas.resources.instances import PlacementRule, PlacementWish
-from tests.factories import create, make_cloud, operator, settle, used_capacity, wish
-
-RACERS = 8
-ROUNDS = 3
-HOSTS = tuple(
-    HostReport(name=f"host-{number}", zone="zone-1", vcpus=3, memory_mib=65_536, disk_gib=1000) for number in (1, 2)
-)
-
-Entry = Callable[[Cloud], object]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def clouds(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sequence[Cloud]]:
-    """Two servers of one cloud on PostgreSQL; on SQLite one, which is all that is allowed there."""
-    seeds = (1,) if request.param == "sqlite" else (1, 2)
-    url = None if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    with contextlib.ExitStack() as stack:
-        opened = [
-            stack.enter_context(
-                contextlib.closing(make_cloud(tmp_path, database_url=url, zones=("zone-1",), hosts=HOSTS, seed=seed))
-            )
-            for seed in seeds
-        ]
-        yield opened
-
-
-def race(clouds: Sequence[Cloud], entries: Sequence[Entry]) -> Counter[str]:
-    """Run all entries at the same time, spread over the servers; return how often each outcome came."""
-    start = threading.Barrier(len(entries))
-
-    def run(number: int) -> str:
-        start.wait(20)
-        try:
-            entries[number](clouds[number % len(clouds)])
-        except CloudError as error:
-            return type(error).__name__
-        return "won"
-
-    with ThreadPoolExecutor(len(entries)) as pool:
-        return Counter(pool.map(run, range(len(entries)), timeout=60))
+from tests.factories import create, operator, settle, used_capacity, wish
+from tests.unit.services.racing import RACERS, ROUNDS, Entry, race
 
 
 def creates(name: str | None = None, **changes: object) -> Entry:
