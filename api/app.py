@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from copy import deepcopy
+from functools import cache
 
 import structlog
 from flask import Flask, Response, g, redirect, request
@@ -13,6 +16,8 @@ from iaas import __version__
 from iaas.api import access, idempotency, metrics_page, wiring
 from iaas.api.requests import MAX_BODY_BYTES, refuse_unknown_query
 from iaas.api.v1 import catalog, doctor, errors, events, identity, instances, jobs, key_pairs, meta, quotas
+from iaas.api.v1.document import complete
+from iaas.api.v1.schemas import ProblemSchema, Time
 from iaas.cloud import Cloud
 from iaas.kernel.errors import Unauthenticated
 from iaas.kernel.log_scope import enter_scope
@@ -23,6 +28,10 @@ NO_ROUTE = "(none)"  # the label of requests that no route answers
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9_.:-]{1,64}$")
 
 log = structlog.get_logger(__name__)
+
+
+class _Api(Api):  # type: ignore[misc]  # flask-smorest publishes no types
+    DEFAULT_ERROR_RESPONSE_NAME = None  # the document names every error by its status
 
 
 def create_app(cloud: Cloud, *, proxy_url: str | None = None, metrics_open: bool = False) -> Flask:
@@ -40,8 +49,6 @@ def create_app(cloud: Cloud, *, proxy_url: str | None = None, metrics_open: bool
         API_TITLE="iaas",
         API_VERSION="v1",
         OPENAPI_VERSION="3.1.0",
-        OPENAPI_URL_PREFIX="/v1",
-        OPENAPI_JSON_PATH="openapi.json",
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
     )
     app.config[meta.PROXY_URL] = proxy_url
@@ -53,25 +60,35 @@ def create_app(cloud: Cloud, *, proxy_url: str | None = None, metrics_open: bool
     idempotency.register(app)
     app.after_request(_end)
 
-    api = Api(
+    api = _Api(
         app,
         spec_kwargs={
             "info": {"description": "A cloud on one machine: VMs and container machines behind one API."},
             "security": [{"token": []}],
         },
     )
+    api.register_field(Time, "string", "date-time")
     api.spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
+    api.spec.components.schema("Problem", schema=ProblemSchema)
     for module in (instances, jobs, events, doctor, key_pairs, catalog, identity, quotas, meta):
         api.register_blueprint(module.blp, url_prefix="/v1")
     errors.register(app)
-    _add_pages(app)
+    _add_pages(app, api)
     metrics_page.register(app, is_open=metrics_open)
     access.check_declared(app)
     return app
 
 
-def _add_pages(app: Flask) -> None:
+def _add_pages(app: Flask, api: Api) -> None:
     from flask_swagger_ui import get_swaggerui_blueprint
+
+    @cache  # for whoever asks first, since most servers are never asked
+    def document() -> str:
+        return json.dumps(complete(deepcopy(api.spec.to_dict())), indent=2)
+
+    app.add_url_rule(
+        "/v1/openapi.json", "openapi_json", lambda: Response(document(), mimetype="application/json"), methods=["GET"]
+    )
 
     app.register_blueprint(
         get_swaggerui_blueprint(

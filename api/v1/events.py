@@ -60,7 +60,7 @@ class EventQuery(Schema):
 @blp.route("/events")
 class Events(MethodView):
     @blp.query(EventQuery)
-    @blp.alt_response(410, description="events after that id were purged (`events_expired`)", success=False)
+    @blp.alt_response(410)
     @blp.response(200, listing_schema(EventSchema))
     def get(self, query: dict[str, Any]) -> Any:
         """List events after an id, the oldest first; next_cursor is the id to go on from.

@@ -149,6 +149,7 @@ class APITokens(MethodView):
         return page(*cloud().identity.list_tokens(principal(), query["listing"]))
 
     @blp.arguments(NewAPITokenSchema)
+    @blp.alt_response(404)  # a project that is not one's own
     @blp.response(201, NewAPITokenResultSchema)
     def post(self, body: dict[str, Any]) -> Response:
         """Make an API token; nobody hands on more than he has."""
@@ -185,6 +186,7 @@ class AccessKeys(MethodView):
         return page(*cloud().identity.list_access_keys(principal(), query["listing"]))
 
     @blp.arguments(NewAccessKeySchema)
+    @blp.alt_response(404)  # a project that is not one's own
     @blp.response(201, NewAccessKeyResultSchema)
     def post(self, body: dict[str, Any]) -> Response:
         """Make an access key for signed dialects."""

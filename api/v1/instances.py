@@ -12,6 +12,7 @@ from marshmallow import Schema, fields, validate
 
 from iaas.api.idempotency import Reply, respond, respond_after
 from iaas.api.requests import Blueprint, principal
+from iaas.api.v1.document import GUARDED, TAGGED
 from iaas.api.v1.dumping import ValueSchema
 from iaas.api.v1.jobs import JobSchema
 from iaas.api.v1.schemas import (
@@ -238,18 +239,21 @@ class InstanceBatch(MethodView):
 @blp.route("/instances/<instance>")
 class OneInstance(MethodView):
     @blp.query(OneInstanceQuery)
+    @blp.doc(**TAGGED)
     @blp.response(200, InstanceSchema)
     def get(self, query: dict[str, Any], instance: str) -> Response:
         """Show an instance."""
         return _tagged(cloud().instances.get(principal(), instance, deleted=query["deleted"]))
 
     @blp.arguments(InstancePatchSchema)
+    @blp.doc(**GUARDED, **TAGGED)
     @blp.response(200, InstanceSchema)
     def patch(self, body: dict[str, Any], instance: str) -> Response:
         """Change name and labels (merge patch)."""
         return _tagged(cloud().instances.update(principal(), instance, **body, if_generation=if_generation()))
 
     @blp.query(RemovalQuery)
+    @blp.doc(**GUARDED)
     @blp.response(202, AcceptedSchema)
     def delete(self, query: dict[str, Any], instance: str) -> Response:
         """Delete an instance; it can be recovered for as long as the server retains it."""
@@ -264,6 +268,7 @@ class OneInstance(MethodView):
 @blp.route("/instances/<instance>/actions/start")
 class Start(MethodView):
     @blp.arguments(NoBodySchema)
+    @blp.doc(**GUARDED)
     @blp.response(202, AcceptedSchema)
     def post(self, body: dict[str, Any], instance: str) -> Response:
         """Start a stopped instance."""
@@ -273,6 +278,7 @@ class Start(MethodView):
 @blp.route("/instances/<instance>/actions/stop")
 class Stop(MethodView):
     @blp.arguments(StopSchema)
+    @blp.doc(**GUARDED)
     @blp.response(202, AcceptedSchema)
     def post(self, body: dict[str, Any], instance: str) -> Response:
         """Ask the guest to stop; cut its power after timeout_s, or at once with force."""
@@ -284,6 +290,7 @@ class Stop(MethodView):
 @blp.route("/instances/<instance>/actions/restart")
 class Restart(MethodView):
     @blp.arguments(StopSchema)
+    @blp.doc(**GUARDED)
     @blp.response(202, AcceptedSchema)
     def post(self, body: dict[str, Any], instance: str) -> Response:
         """Stop as above, then start."""
@@ -295,6 +302,7 @@ class Restart(MethodView):
 @blp.route("/instances/<instance>/actions/resize")
 class Resize(MethodView):
     @blp.arguments(ResizeSchema)
+    @blp.doc(**GUARDED)
     @blp.response(202, AcceptedSchema)
     def post(self, body: dict[str, Any], instance: str) -> Response:
         """Give a stopped instance another shape."""
@@ -306,6 +314,7 @@ class Resize(MethodView):
 @blp.route("/instances/<instance>/actions/rebuild")
 class Rebuild(MethodView):
     @blp.arguments(RebuildSchema)
+    @blp.doc(**GUARDED)
     @blp.response(202, AcceptedSchema)
     def post(self, body: dict[str, Any], instance: str) -> Response:
         """Give the instance a fresh root disk from an image and start it."""
@@ -317,6 +326,7 @@ class Rebuild(MethodView):
 @blp.route("/instances/<instance>/actions/recover")
 class Recover(MethodView):
     @blp.arguments(RecoverSchema)
+    @blp.doc(**GUARDED)
     @blp.response(202, AcceptedSchema)
     def post(self, body: dict[str, Any], instance: str) -> Response:
         """Bring a deleted instance (by id) back, stopped, while it is retained."""

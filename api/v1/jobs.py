@@ -11,7 +11,7 @@ from marshmallow import Schema, fields, validate
 from iaas.api.idempotency import Reply, respond
 from iaas.api.requests import Blueprint, principal
 from iaas.api.v1.dumping import ValueSchema
-from iaas.api.v1.schemas import FailureSchema, NoBodySchema, PageQuery, Time, listing_schema, page
+from iaas.api.v1.schemas import REF, FailureSchema, NoBodySchema, PageQuery, Time, listing_schema, page
 from iaas.api.wiring import cloud
 from iaas.resources.jobs import Job, JobStatus
 
@@ -33,7 +33,7 @@ class JobSchema(ValueSchema):
     action = fields.String(metadata={"example": "instance.create"})
     status = fields.String(validate=validate.OneOf([status.value for status in JobStatus]))
     progress = fields.Nested(ProgressSchema)
-    resources = fields.Method("list_resources", metadata={"type": "array", "items": {"type": "object"}})
+    resources = fields.Method("list_resources", metadata={"type": "array", "items": REF})
     error = fields.Nested(FailureSchema, allow_none=True)
     cancel_requested = fields.Function(lambda job: job.cancel_requested_at is not None, metadata={"type": "boolean"})
     project_id = fields.String()

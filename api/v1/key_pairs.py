@@ -29,7 +29,9 @@ class KeyPairSchema(Schema):
 
 
 class NewKeyPairResultSchema(KeyPairSchema):
-    private_key = fields.String(metadata={"description": "only when the pair was made here, and only this once"})
+    private_key = fields.String(
+        metadata={"description": "when the pair was made here, only this once", "x-optional": True}
+    )
 
 
 class NewKeyPairSchema(Schema):

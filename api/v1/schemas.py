@@ -68,6 +68,10 @@ class RefSchema(Schema):
     id = fields.String()
 
 
+REF = {"$ref": "#/components/schemas/Ref"}
+"""For the description of a field that dumps a RefSchema by a function of its own."""
+
+
 class FailureSchema(Schema):
     code = fields.String()
     message = fields.String()
