@@ -142,8 +142,7 @@ class InstanceService:
         if_generation: int | None = None,
     ) -> tuple[Instance, Job]:
         """Ask the guest to stop and cut the power after ``timeout_s`` (cloud time); at once with ``force``."""
-        job_input = {"force": force, "timeout_s": timeout_s}
-        return self._act(principal, id_or_name, "stop", job_input, if_generation=if_generation)
+        return self._act(principal, id_or_name, "stop", _ending(force, timeout_s), if_generation=if_generation)
 
     def restart(
         self,
@@ -154,8 +153,8 @@ class InstanceService:
         timeout_s: int = 60,
         if_generation: int | None = None,
     ) -> tuple[Instance, Job]:
-        job_input = {"force": force, "timeout_s": timeout_s}
-        return self._act(principal, id_or_name, "restart", job_input, if_generation=if_generation)
+        """Stop as :meth:`stop` does, and start again."""
+        return self._act(principal, id_or_name, "restart", _ending(force, timeout_s), if_generation=if_generation)
 
     def resize(
         self,
@@ -172,38 +171,36 @@ class InstanceService:
         self.get(principal, id_or_name)  # who may not know of it learns nothing from the wish either
         with self._store.read() as connection:
             shape = shape_of(connection, flavor=flavor, vcpus=vcpus, memory_mib=memory_mib, root_disk_gib=None)
-        job_input = {"flavor": shape.flavor, "vcpus": shape.vcpus, "memory_mib": shape.memory_mib}
 
-        def reserve(tx: Tx, instance: Instance) -> None:
+        def reserve(tx: Tx, instance: Instance) -> dict[str, Any]:
             vcpus = max(0, shape.vcpus - instance.vcpus)
             memory_mib = max(0, shape.memory_mib - instance.memory_mib)
             if instance.host_id is not None:
                 self._quotas.take(tx, instance.project_id, {"vcpus": vcpus, "memory_mib": memory_mib})
             grow(tx, instance, vcpus=vcpus, memory_mib=memory_mib)
+            return {"flavor": shape.flavor, "vcpus": shape.vcpus, "memory_mib": shape.memory_mib}
 
-        return self._act(principal, id_or_name, "resize", job_input, also=reserve, if_generation=if_generation)
+        return self._act(principal, id_or_name, "resize", reserve, if_generation=if_generation)
 
     def rebuild(
         self, principal: Principal, id_or_name: str, *, image: str | None = None, if_generation: int | None = None
     ) -> tuple[Instance, Job]:
         """Give the instance a fresh root disk from an image (the present one when None)."""
-        require(principal, Role.MEMBER)
-        instance = self.get(principal, id_or_name)
-        with self._store.read() as connection:
-            found = catalog.get_image(connection, image or instance.image_id)
-        if found is None:
-            raise InvalidInput(
-                f"image: there is no image {image}", errors=[FieldError("image", "not_found", "does not exist")]
-            )
-        if instance.kind not in found.kinds:
-            message = f"image {found.name} has no artefact for the kind {instance.kind}"
-            raise InvalidInput(f"image: {message}", errors=[FieldError("image", "no_artefact", message)])
-        job_input = {
-            "image_id": found.id,
-            "image": found.name,
-            "disk_generation": instance.disk_generation + 1,
-        }
-        return self._act(principal, instance.id, "rebuild", job_input, if_generation=if_generation)
+
+        def choose(tx: Tx, instance: Instance) -> dict[str, Any]:
+            # Here and not before: another rebuild may have ended meanwhile, and its disk has the next number then.
+            wanted = image or instance.image_id
+            found = catalog.get_image(tx.connection, wanted)
+            if found is None:
+                raise InvalidInput(
+                    f"image: there is no image {wanted}", errors=[FieldError("image", "not_found", "does not exist")]
+                )
+            if instance.kind not in found.kinds:
+                message = f"image {found.name} has no artefact for the kind {instance.kind}"
+                raise InvalidInput(f"image: {message}", errors=[FieldError("image", "no_artefact", message)])
+            return {"image_id": found.id, "image": found.name, "disk_generation": instance.disk_generation + 1}
+
+        return self._act(principal, id_or_name, "rebuild", choose, if_generation=if_generation)
 
     def delete(
         self, principal: Principal, id_or_name: str, *, purge: bool = False, if_generation: int | None = None
@@ -232,12 +229,16 @@ class InstanceService:
         principal: Principal,
         id_or_name: str,
         action: str,
-        job_input: dict[str, Any],
+        job_input: dict[str, Any] | Callable[[Tx, Instance], dict[str, Any]],
         *,
-        also: Callable[[Tx, Instance], None] | None = None,
         if_generation: int | None = None,
     ) -> tuple[Instance, Job]:
-        """Accept one action: state and transition are checked and set by one conditional update."""
+        """Accept one action: state and transition are checked and set by one conditional update.
+
+        Args:
+            job_input: what the job is told; or what reserves what it needs and returns that, inside the transaction,
+                from the instance as it was before the action.
+        """
         require(principal, Role.MEMBER)
         instance = self.get(principal, id_or_name)
         self._health.check(instance.kind)
@@ -253,10 +254,12 @@ class InstanceService:
             if not instances.change(tx, current.id, expect=expect, transition=move.transition):
                 raise _refusal(current, action)
             refuse_when_down(tx.connection, current)
-            if also is not None:
-                also(tx, current)
             job = self._add_job(
-                tx, action=f"instance.{action}", instance=current, request_id=principal.request_id, input=job_input
+                tx,
+                action=f"instance.{action}",
+                instance=current,
+                request_id=principal.request_id,
+                input=job_input(tx, current) if callable(job_input) else job_input,
             )
             _emit(tx, principal, current, f"instance.{move.transition}", job_id=job.id)
             changed = instances.get(tx.connection, current.id)
@@ -347,6 +350,11 @@ class InstanceService:
 
     def _driver(self, instance: Instance) -> ComputeDriver:
         return self._backend.compute[MachineKind(instance.kind)]
+
+
+def _ending(force: bool, timeout_s: int) -> dict[str, Any]:
+    """Return how a job ends a run of the machine, as ``machine_steps.stop_gracefully`` reads it."""
+    return {"force": force, "timeout_s": timeout_s}
 
 
 def name_scope(project_id: str) -> str:
