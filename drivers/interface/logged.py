@@ -53,7 +53,7 @@ def _logged_call(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         outcome = "ok"
         try:
             return function(*args, **kwargs)
-        except Exception as error:
+        except Exception as error:  # raised again: it is only looked at
             outcome = f"{type(error).__name__}: {error}"
             raise
         finally:

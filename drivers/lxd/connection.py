@@ -227,7 +227,7 @@ class LXDConnection:
         except DriverError:
             self._give_back(client)
             raise
-        except BaseException:
+        except BaseException:  # nobody knows what is left unread on it
             self._discard(client)
             raise
         else:

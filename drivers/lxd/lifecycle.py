@@ -83,7 +83,7 @@ class LifecycleWatcher:
             self._known[instance_name] = power
         try:
             yield
-        except BaseException:
+        except BaseException:  # raised again: however it ended, we do not know the power
             with self._lock:
                 self._known.pop(instance_name, None)  # whatever it is in now is taken as given
             raise

@@ -55,7 +55,7 @@ class Plugins:
             entry = pending.pop(each)
             try:
                 entry.load()(self._app)
-            except Exception as error:
+            except Exception as error:  # other people's code, loaded: it may break in any way
                 message = f"the commands of {each!r} cannot be loaded: {type(error).__name__}: {printable(str(error))}"
                 if is_needed:
                     raise CommandError(message) from error

@@ -88,8 +88,8 @@ class ConnectionShelf:
             connection = self._engine.connect()
         try:
             yield connection
-        except BaseException:
-            connection.close()  # whatever happened to it, the next user gets a sound one
+        except BaseException:  # whatever happened to it, the next user gets a sound one
+            connection.close()
             raise
         if connection.in_transaction():
             connection.rollback()

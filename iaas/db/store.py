@@ -182,7 +182,7 @@ class Store:
                             _run_in_turn(tx.before_commit)
                         if len(group) > 1:
                             execute_text(connection, "RELEASE one_work")
-                    except BaseException as error:
+                    except BaseException as error:  # its caller gets it; the works of the others go on
                         # On a full disk and the like SQLite rolls everything back by itself: then all have failed.
                         if len(group) == 1 or not _in_transaction(connection):
                             raise
@@ -236,6 +236,5 @@ def _run_all(actions: list[Callable[[], None]]) -> None:
     for action in actions:
         try:
             action()
-        except Exception:
-            # The write is committed, so nobody may be told that it failed; the others still wait for their answer.
+        except Exception:  # the write is committed: nobody may be told that it failed, and the others wait
             log.exception("on_commit_failed")

@@ -192,8 +192,7 @@ class Executor:
         while True:
             try:
                 self.run_due()
-            except Exception:
-                # One job that cannot even be begun; it is off the agenda now, and the others go on.
+            except Exception:  # one job that cannot even be begun; it is off the agenda now, and the others go on
                 log.exception("executor_broke")
             with self._condition:
                 if self._stopping:
@@ -317,7 +316,7 @@ class Executor:
             action()
         except DBAPIError as error:
             self._wait_for_database(run.job.id, error)
-        except Exception:
+        except Exception:  # ours, whatever it is: see above
             log.exception("job_broke", job_id=run.job.id, action=run.job.action, request_id=run.job.request_id)
             self._after_fault(run)
 

@@ -133,7 +133,7 @@ class _Probe:
             self._ask()
         except DriverError as error:
             answer = error
-        except Exception as error:
+        except Exception as error:  # a driver's fault is an answer, too: whoever waits must get one
             log.exception("probe_broke", backend=self._name)
             answer = BackendDownError(f"the backend of {self._name} cannot be asked: {type(error).__name__}")
         with self._lock:
@@ -166,8 +166,7 @@ class _Reviver:
         try:
             self._revive()
             log.warning("backend_revived")
-        except Exception as error:
-            # Whatever it is, the next probe tells it to whoever asks; this is the attempt, not the answer.
+        except Exception as error:  # whatever it is, the next probe tells it to whoever asks; this is the attempt
             log.exception("backend_not_revived", reason=str(error))
         finally:
             with self._lock:

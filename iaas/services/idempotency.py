@@ -85,7 +85,7 @@ class IdempotencyService:
         claim = Claim(self, principal, key, fingerprint)
         try:
             found = self.answer_of(claim)
-        except BaseException:
+        except BaseException:  # raised again: however it ended, the key must not stay taken
             claim.release()
             raise
         if found is None:
@@ -177,7 +177,7 @@ class IdempotencyService:
             return found
         try:
             answer = render(call())
-        except Exception:
+        except Exception:  # raised again: however it was refused, nothing was done, so the key is free
             self._store.write(lambda tx: idempotency.remove(tx, claim.project_id, claim.key))
             raise
         columns = self._columns(answer, is_secret=is_secret)

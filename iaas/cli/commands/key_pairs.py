@@ -105,7 +105,7 @@ def _private_file(path: Path | None) -> Iterator[int | None]:
         raise CommandError(f"{path} is there already, and is not overwritten") from None
     try:
         yield descriptor
-    except BaseException:
+    except BaseException:  # Ctrl-C as well: an empty file must not look like a key
         path.unlink(missing_ok=True)
         raise
     finally:
