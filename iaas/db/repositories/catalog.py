@@ -62,7 +62,7 @@ def update_zone(tx: Tx, zone_id: str, **changes: Any) -> None:
 
 def list_zones(connection: Connection, listing: Listing) -> tuple[list[Zone], str | None]:
     rows, cursor = list_rows(connection, _zones, listing, sortable=("created_at", "name"))
-    return [Zone(**row._mapping) for row in rows], cursor
+    return [Zone(**row._asdict()) for row in rows], cursor
 
 
 def get_zone(connection: Connection, zone_id: str) -> Zone | None:
@@ -86,7 +86,7 @@ def update_host(tx: Tx, name: str, **changes: Any) -> bool:
 
 def list_hosts(connection: Connection, listing: Listing) -> tuple[list[Host], str | None]:
     rows, cursor = list_rows(connection, _hosts, listing)
-    return [Host(**row._mapping) for row in rows], cursor
+    return [Host(**row._asdict()) for row in rows], cursor
 
 
 def all_hosts(connection: Connection) -> list[Host]:
@@ -118,7 +118,7 @@ def list_flavors(connection: Connection, listing: Listing) -> tuple[list[Flavor]
     rows, cursor = list_rows(
         connection, _flavors, listing, sortable=("created_at", "updated_at", "name", "vcpus", "memory_mib")
     )
-    return [Flavor(**row._mapping) for row in rows], cursor
+    return [Flavor(**row._asdict()) for row in rows], cursor
 
 
 def get_flavor(connection: Connection, id_or_name: str) -> Flavor | None:
@@ -144,7 +144,7 @@ def update_image(tx: Tx, image_id: str, **changes: Any) -> None:
 
 def list_images(connection: Connection, listing: Listing) -> tuple[list[Image], str | None]:
     rows, cursor = list_rows(connection, _images, listing)
-    return [Image(**row._mapping) for row in rows], cursor
+    return [Image(**row._asdict()) for row in rows], cursor
 
 
 def get_image(connection: Connection, id_or_name: str) -> Image | None:
@@ -157,8 +157,8 @@ def add_key_pair(tx: Tx, **values: Any) -> None:
 
 
 def list_key_pairs(connection: Connection, listing: Listing, *, project_id: str) -> tuple[list[KeyPair], str | None]:
-    rows, cursor = list_rows(connection, _key_pairs, listing, where=[_key_pairs.c.project_id == project_id])
-    return [KeyPair(**row._mapping) for row in rows], cursor
+    rows, cursor = list_rows(connection, _key_pairs, listing, equal={"project_id": project_id})
+    return [KeyPair(**row._asdict()) for row in rows], cursor
 
 
 def get_key_pair(connection: Connection, id_or_name: str, *, project_id: str) -> KeyPair | None:

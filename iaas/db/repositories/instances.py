@@ -25,6 +25,18 @@ _GET = Prepared(select(*_COLUMNS).where(_instances.c.id == bindparam("id")))
 _GENERATION = Prepared(select(_instances.c.generation).where(_instances.c.id == bindparam("id")))
 _NICS_OF = Prepared(select(_nics).where(_nics.c.instance_id == bindparam("id")).order_by(_nics.c.device_index))
 
+_NICS_OF_MANY = 100
+_NICS_OF_EACH = Prepared(
+    select(_nics)
+    .where(
+        _nics.c.instance_id.in_(
+            [bindparam(f"id_{nth}", type_=_nics.c.instance_id.type) for nth in range(_NICS_OF_MANY)]
+        )
+    )
+    .order_by(_nics.c.device_index)
+)
+_ALIVE, _DELETED = (_instances.c.deleted_at.is_(None),), (_instances.c.deleted_at.is_not(None),)
+
 
 def add(tx: Tx, **values: Any) -> None:
     insert_row(tx.connection, _instances, {**values, "created_at": tx.now, "updated_at": tx.now})
@@ -70,12 +82,13 @@ def find_by_name(connection: Connection, name: str, *, project_id: str) -> Insta
 def list_page(
     connection: Connection, listing: Listing, *, project_id: str, deleted: bool = False
 ) -> tuple[list[Instance], str | None]:
-    state = _instances.c.deleted_at.is_not(None) if deleted else _instances.c.deleted_at.is_(None)
     rows, cursor = list_rows(
         connection,
         _instances,
         listing,
-        where=[_instances.c.project_id == project_id, state],
+        columns=_COLUMNS,
+        equal={"project_id": project_id},
+        where=_DELETED if deleted else _ALIVE,
         sortable=("created_at", "updated_at", "name", "status"),
     )
     return _with_nics(connection, rows), cursor
@@ -132,13 +145,14 @@ def instance_at(connection: Connection, network_id: str, address: str) -> Instan
     return get(connection, row.instance_id) if row and row.instance_id else None
 
 
-def _with_nics(connection: Connection, rows: Iterable[Row[Any]]) -> list[Instance]:
+def _with_nics(connection: Connection, rows: Iterable[Any]) -> list[Instance]:
     rows = list(rows)
     ids = [row.id for row in rows]
     nics: dict[str, list[NIC]] = {}
-    for start in range(0, len(ids), 500):  # databases limit the number of parameters
-        query = select(_nics).where(_nics.c.instance_id.in_(ids[start : start + 500])).order_by(_nics.c.device_index)
-        for nic in connection.execute(query):
+    for start in range(0, len(ids), _NICS_OF_MANY):
+        some = ids[start : start + _NICS_OF_MANY]
+        some += some[-1:] * (_NICS_OF_MANY - len(some))  # one prepared query for any number
+        for nic in _NICS_OF_EACH.rows(connection, {f"id_{nth}": each for nth, each in enumerate(some)}):
             nics.setdefault(nic.instance_id, []).append(_nic(nic))
     return [_instance(row, tuple(nics.get(row.id, ()))) for row in rows]
 

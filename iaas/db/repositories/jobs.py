@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
-from sqlalchemy.sql.elements import ColumnElement
 
 from iaas.db.models import JobRow
 from iaas.db.repositories.query import Listing, list_rows
@@ -131,10 +130,10 @@ def get(connection: Connection, job_id: str, *, project_id: str | None = None) -
 def list_page(
     connection: Connection, listing: Listing, *, project_id: str, resource_id: str | None = None
 ) -> tuple[list[Job], str | None]:
-    where: list[ColumnElement[bool]] = [_jobs.c.project_id == project_id]
+    equal = {"project_id": project_id}
     if resource_id is not None:
-        where.append(_jobs.c.resource_id == resource_id)
-    rows, cursor = list_rows(connection, _jobs, listing, where=where, sortable=("created_at",))
+        equal["resource_id"] = resource_id
+    rows, cursor = list_rows(connection, _jobs, listing, equal=equal, sortable=("created_at",))
     return [job_from(row) for row in rows], cursor
 
 

@@ -8,12 +8,26 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, Integer, Row, Select, and_, case, exists, or_, select, true
+from sqlalchemy import (
+    Connection,
+    FromClause,
+    Integer,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    select,
+    true,
+    tuple_,
+)
 from sqlalchemy.sql.elements import ColumnElement
 
 from iaas.db.models import LabelRow
+from iaas.db.statements import Prepared
 from iaas.kernel.errors import FieldError, InvalidInput
 from iaas.kernel.labels import LabelTerm
 from iaas.resources.common import Page
@@ -28,7 +42,18 @@ class Listing:
     labels: Sequence[LabelTerm] = ()
 
 
-FEW = 500
+FEW = 2000
+
+Condition = ColumnElement[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _TermShape:
+    """What of a label term is in the text of the query: all but its key and values."""
+
+    values: int
+    negated: bool
+    leads: bool  # few resources fit: look them up instead of walking all
 
 
 def list_rows(
@@ -36,10 +61,18 @@ def list_rows(
     table: FromClause,
     listing: Listing,
     *,
-    where: Sequence[ColumnElement[bool]] = (),
+    columns: Sequence[ColumnElement[Any]] | None = None,
+    equal: Mapping[str, Any] | None = None,
+    where: Sequence[Condition] = (),
     sortable: Sequence[str] = ("created_at", "updated_at", "name"),
-) -> tuple[list[Row[Any]], str | None]:
-    """Return one page of rows and the cursor of the next page (None at the end).
+) -> tuple[list[Any], str | None]:
+    """Return one page of rows (named tuples) and the cursor of the next page (None at the end).
+
+    Args:
+        columns: those that are read; all when None.
+        equal: column by column, what it must be.
+        where: further conditions, without values of a request: the query of each shape is compiled once and kept,
+            so the conditions must be the same objects at every call.
 
     Raises:
         InvalidInput: ``sort`` or ``cursor`` is not one of ours.
@@ -47,44 +80,103 @@ def list_rows(
     page = listing.page
     if page.sort not in sortable:
         raise _invalid("sort", f"must be one of {', '.join(sortable)}, with a leading - for descending")
-    column, key = table.c[page.sort], table.c.id
-    query: Select[Any] = select(table)
-    conditions = [*where, *(table.c[name] == value for name, value in (listing.filters or {}).items())]
-    for term in listing.labels:
-        few = _few_with(connection, term)
-        if few is None:
-            conditions.append(label_condition(key, term))
-            continue
-        query = query.where(key.in_(few))
-        # SQLite guesses that a project has ten rows and would walk all of them; so it must not see that condition.
-        conditions = [case((and_(true(), *conditions), 1), else_=0) == 1]
-    query = query.where(*conditions)
+    equal = {**(listing.filters or {}), **(equal or {})}
+    values: dict[str, Any] = {f"is_{name}": value for name, value in equal.items()}
+    values["most"] = page.limit + 1
+    terms: list[_TermShape] = []
+    for index, term in enumerate(listing.labels):
+        terms.append(_TermShape(len(term.values), term.negated, _is_on_few(connection, term)))
+        values |= _label_values(term, index)
     if page.cursor is not None:
-        value, last_id = _decode_cursor(page, column)
-        after = (column < value, key < last_id) if page.descending else (column > value, key > last_id)
-        query = query.where(or_(after[0], and_(column == value, after[1])))
-    order = (column.desc(), key.desc()) if page.descending else (column.asc(), key.asc())
-    rows = list(connection.execute(query.order_by(*order).limit(page.limit + 1)))
+        values["after_value"], values["after_id"] = _decode_cursor(page, table.c[page.sort])
+    query = _page_query(
+        table,
+        None if columns is None else tuple(columns),
+        tuple(equal),
+        tuple(where),
+        tuple(terms),
+        sort=page.sort,
+        descending=page.descending,
+        is_first=page.cursor is None,
+    )
+    rows = query.rows(connection, values)
     if len(rows) <= page.limit:
         return rows, None
     last = rows[page.limit - 1]
     return rows[: page.limit], _encode_cursor(page, getattr(last, page.sort), last.id)
 
 
-def _few_with(connection: Connection, term: LabelTerm) -> list[str] | None:
-    """Return the ids of all resources that fit the term when they are few; None when they are many.
+@lru_cache(maxsize=512)  # shapes are as many as the requests make up, so the oldest must go
+def _page_query(
+    table: FromClause,
+    columns: tuple[ColumnElement[Any], ...] | None,
+    equal: tuple[str, ...],
+    where: tuple[Condition, ...],
+    terms: tuple[_TermShape, ...],
+    *,
+    sort: str,
+    descending: bool,
+    is_first: bool,
+) -> Prepared:
+    column, key = table.c[sort], table.c.id
+    conditions = [*where, *(table.c[name] == bindparam(f"is_{name}", type_=table.c[name].type) for name in equal)]
+    leading: list[Condition] = []
+    for index, term in enumerate(terms):
+        if term.leads:
+            labels = LabelRow.__table__
+            leading.append(key.in_(select(labels.c.resource_id).where(*_label_matches(index, term.values))))
+        else:
+            conditions.append(_label_fits(key, index, term))
+    if leading:
+        # SQLite guesses that a project has ten rows and would walk all of them; so it must not see that condition.
+        conditions = [*leading, case((and_(true(), *conditions), 1), else_=0) == 1]
+    if not is_first:
+        # Compared as a pair, the index leads straight to the place; of "a < x OR (a = x AND b < y)" SQLite makes
+        # a walk through all that comes before it.
+        place = tuple_(column, key)
+        after = tuple_(bindparam("after_value", type_=column.type), bindparam("after_id", type_=key.type))
+        conditions.append(place < after if descending else place > after)
+    order = (column.desc(), key.desc()) if descending else (column.asc(), key.asc())
+    query = select(table) if columns is None else select(*columns)
+    return Prepared(query.where(*conditions).order_by(*order).limit(bindparam("most", type_=Integer())))
+
+
+def _is_on_few(connection: Connection, term: LabelTerm) -> bool:
+    """Return whether the term itself shall lead to the resources.
 
     A page is found by walking the resources in order and asking each for the label, which is quick when many have
     it. When few do, nearly all would be walked: then the label leads to them. So neither grows with the table.
     """
     if term.negated:
-        return None
+        return False
+    values = {**_label_values(term, 0), "most": FEW + 1}
+    return bool(_label_count(len(term.values)).first(connection, values).found <= FEW)
+
+
+@lru_cache(maxsize=128)
+def _label_count(values: int) -> Prepared:
     labels = LabelRow.__table__
-    query = select(labels.c.resource_id).where(labels.c.key == term.key)
-    if term.values:
-        query = query.where(labels.c.value.in_(term.values))
-    found = list(connection.execute(query.limit(FEW + 1)).scalars())
-    return found if len(found) <= FEW else None
+    some = select(labels.c.resource_id).where(*_label_matches(0, values)).limit(bindparam("most", type_=Integer()))
+    return Prepared(select(func.count().label("found")).select_from(some.subquery()))
+
+
+def _label_values(term: LabelTerm, index: int) -> dict[str, str]:
+    return {f"key_{index}": term.key, **{f"value_{index}_{nth}": value for nth, value in enumerate(term.values)}}
+
+
+def _label_matches(index: int, values: int) -> list[Condition]:
+    labels = LabelRow.__table__
+    found = [labels.c.key == bindparam(f"key_{index}", type_=labels.c.key.type)]
+    if values:
+        wanted = [bindparam(f"value_{index}_{nth}", type_=labels.c.value.type) for nth in range(values)]
+        found.append(labels.c.value == wanted[0] if values == 1 else labels.c.value.in_(wanted))
+    return found
+
+
+def _label_fits(key: ColumnElement[Any], index: int, term: _TermShape) -> Condition:
+    labels = LabelRow.__table__
+    found = exists().where(labels.c.resource_id == key, *_label_matches(index, term.values))
+    return ~found if term.negated else found
 
 
 def label_condition(key: ColumnElement[Any], term: LabelTerm) -> ColumnElement[bool]:
