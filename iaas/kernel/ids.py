@@ -9,10 +9,10 @@ from __future__ import annotations
 import random
 import re
 import secrets
-import threading
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 SUFFIX_LENGTH = 8
+_PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
 ID_PATTERN = re.compile(r"[a-z]{1,8}-[a-z0-9]{8}\Z")  # $ would let a newline at the end through
 
 INSTANCE = "i"
@@ -40,7 +40,6 @@ class IdSource:
     def __init__(self, seed: int | None = None) -> None:
         self._random: random.Random = secrets.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311 - a seed asks for repeatable ids, these are no secrets
         self._seed = seed
-        self._lock = threading.Lock()
 
     def generator(self, name: str) -> random.Random:
         """Return a generator of its own for ``name``, as repeatable as the ids are and independent of them."""
@@ -48,14 +47,16 @@ class IdSource:
 
     def new(self, prefix: str) -> str:
         """Return a fresh id such as ``vol-4kq0ygtz``."""
-        with self._lock:
-            return f"{prefix}-{''.join(self._random.choices(ALPHABET, k=SUFFIX_LENGTH))}"
+        number = self._random.getrandbits(64)  # one call is one piece of randomness, whichever threads ask
+        pairs = []
+        for _ in range(SUFFIX_LENGTH // 2):
+            number, pair = divmod(number, len(_PAIRS))
+            pairs.append(_PAIRS[pair])
+        return f"{prefix}-{''.join(pairs)}"
 
     def mac(self) -> str:
         """Return a locally administered unicast MAC address, lower case, in the range QEMU and LXD guests use."""
-        with self._lock:
-            octets = [0x52, 0x54, *(self._random.randrange(256) for _ in range(4))]
-        return ":".join(f"{octet:02x}" for octet in octets)
+        return "52:54:" + self._random.getrandbits(32).to_bytes(4).hex(":")
 
 
 def suffix(resource_id: str) -> str:
