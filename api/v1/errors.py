@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from iaas.kernel import errors as tree
 from iaas.kernel.errors import CloudError, FieldError, InvalidInput
+from iaas.services.access import is_operator
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,7 @@ def register(app: Flask) -> None:
 def problem(error: CloudError, status: int | None = None) -> Response:
     """Return the answer for an error."""
     status = status or STATUS[type(error)]
-    document = problem_document(error, status, g.get("request_id"))
+    document = problem_document(error, status, g.get("request_id"), for_operator=is_operator(g.get("principal")))
     response = Response(json.dumps(document), status=status, mimetype="application/problem+json")
     if status in (429, 503):
         response.headers["Retry-After"] = str(error.retry_after_s or RETRY_AFTER_S)
@@ -71,15 +72,18 @@ def problem(error: CloudError, status: int | None = None) -> Response:
     return response
 
 
-def problem_document(error: CloudError, status: int, request_id: str | None) -> dict[str, Any]:
-    """Return the problem document of an error (RFC 9457)."""
+def problem_document(
+    error: CloudError, status: int, request_id: str | None, *, for_operator: bool = False
+) -> dict[str, Any]:
+    """Return the problem document of an error (RFC 9457); ``for_operator`` with what tenants do not see."""
+    errors = (for_operator and error.operator_errors) or error.errors
     return {
         "type": f"urn:iaas:error:{error.code}",
         "title": error.code.replace("_", " "),
         "status": status,
         "detail": error.message,
         "code": error.code,
-        "errors": [{"field": part.field, "code": part.code, "message": part.message} for part in error.errors],
+        "errors": [{"field": part.field, "code": part.code, "message": part.message} for part in errors],
         "resource": {"type": error.resource.type, "id": error.resource.id} if error.resource else None,
         "blockers": [{"type": part.type, "id": part.id} for part in error.blockers],
         "retryable": error.retryable,
@@ -92,7 +96,14 @@ def _on_cloud_error(error: CloudError) -> Response:
     if status >= 500:
         log.error("request_failed", code=error.code, reason=error.message, detail=error.detail, path=request.path)
     else:
-        log.info("request_refused", code=error.code, reason=error.message, path=request.path)
+        hosts = {"hosts": [f"{part.field}: {part.message}" for part in error.operator_errors]}
+        log.info(
+            "request_refused",
+            code=error.code,
+            reason=error.message,
+            path=request.path,
+            **(hosts if error.operator_errors else {}),
+        )
     return problem(error)
 
 

@@ -24,7 +24,11 @@ class ResourceRef:
 
 
 class CloudError(Exception):
-    """Base of all. ``message`` is for the client; ``detail`` goes to the log only."""
+    """Base of all. ``message`` is for the client; ``detail`` goes to the log only.
+
+    ``operator_errors`` stand in the place of ``errors`` for the operator of the cloud: they name what tenants must not
+    know of, as hosts.
+    """
 
     code = "internal"
     retryable = False
@@ -37,6 +41,7 @@ class CloudError(Exception):
         detail: str | None = None,
         resource: ResourceRef | None = None,
         errors: Sequence[FieldError] = (),
+        operator_errors: Sequence[FieldError] = (),
         blockers: Sequence[ResourceRef] = (),
         retry_after_s: int | None = None,
     ) -> None:
@@ -47,6 +52,7 @@ class CloudError(Exception):
         self.detail = detail
         self.resource = resource
         self.errors = tuple(errors)
+        self.operator_errors = tuple(operator_errors)
         self.blockers = tuple(blockers)
         self.retry_after_s = retry_after_s
 

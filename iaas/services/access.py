@@ -8,6 +8,11 @@ from iaas.resources.common import Principal, Role
 _RANK = {Role.READER: 0, Role.MEMBER: 1, Role.ADMIN: 2}
 
 
+def is_operator(principal: Principal | None) -> bool:
+    """Return whether hosts and the like are the principal's business."""
+    return principal is not None and principal.role is Role.ADMIN
+
+
 def require(principal: Principal, role: Role) -> None:
     """Return when the principal has ``role`` or a higher one.
 

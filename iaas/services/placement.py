@@ -28,6 +28,18 @@ from iaas.services.access import require
 
 MAX_REASONS = 64
 
+# What tenants are told of a reason: the field of their request that it stands against, a code, a sentence. Hosts, and
+# what they have free, are the operator's business.
+_TOLD: Mapping[str, tuple[str, str, str]] = {
+    "no_memory": ("memory_mib", "no_memory", "too little memory is free"),
+    "no_vcpus": ("vcpus", "no_vcpus", "too few vCPUs are free"),
+    "no_disk": ("root_disk_gib", "no_disk", "too little disk is free"),
+    "affinity": ("placement.affinity", "affinity", "none holds what it must be together with"),
+    "anti_affinity": ("placement.anti_affinity", "anti_affinity", "there is one that it must be apart from"),
+    HostStatus.DRAINING: ("zone", "no_host", "no new instances are taken"),
+    HostStatus.DOWN: ("zone", "no_host", "no new instances are taken"),
+}
+
 __all__ = ["Amounts", "Placement", "grow", "place", "refuse_when_down", "resolve"]
 
 
@@ -127,7 +139,7 @@ def place(
         prefix: stands before the fields of errors.
 
     Raises:
-        OutOfCapacity: no host takes it; ``errors`` says why, host by host.
+        OutOfCapacity: no host takes it; ``operator_errors`` says why, host by host, ``errors`` without hosts.
     """
     if placement is None:
         for host_id in hosts.candidates(tx.connection, zone, amounts):
@@ -147,7 +159,7 @@ def _first_that_takes(tx: Tx, left: list[Host], zone: str, amounts: Amounts, pre
         if not found and hosts.reserve_new(tx, host.id, amounts):
             return host.id
         reasons += found or [_reason(host, prefix, "no_memory", "was filled up by others meanwhile")]
-    raise _refusal(zone, amounts, reasons)
+    raise _refusal(zone, amounts, reasons, prefix)
 
 
 def _place_by_rules(
@@ -178,7 +190,7 @@ def _place_by_rules(
             else:
                 found = [_reason(host, prefix, "no_memory", "was filled up by others meanwhile")]
         reasons += found
-    raise _refusal(zone, amounts, reasons)
+    raise _refusal(zone, amounts, reasons, prefix)
 
 
 def _look(tx: Tx, project_id: str, placement: Placement) -> _Holders:
@@ -246,16 +258,18 @@ def grow(
     """Reserve more of what the instance's host has (amounts of growth, at least 0).
 
     Raises:
-        OutOfCapacity: the host has too little; ``errors`` says of what.
+        OutOfCapacity: the host has too little; ``errors`` says of what, ``operator_errors`` where.
     """
     host_id = instance.host_id
     if host_id is None or catalog.reserve(tx, host_id, vcpus=vcpus, memory_mib=memory_mib, disk_gib=0):
         return
     host = catalog.get_host(tx.connection, host_id)
     amounts = Amounts(vcpus=vcpus, memory_mib=memory_mib, disk_gib=0)
+    reasons = _too_little(host, amounts, "") if host is not None else []
     raise OutOfCapacity(
         f"the instance's host {message}",
-        errors=_too_little(host, amounts, "") if host is not None else [],
+        errors=_told(reasons, ""),
+        operator_errors=reasons,
         resource=ResourceRef("instance", instance.id),
     )
 
@@ -281,11 +295,20 @@ def _reason(host: Host, prefix: str, code: str, message: str) -> FieldError:
     return FieldError(f"{prefix}hosts.{host.name}", code, message)
 
 
-def _refusal(zone: str, amounts: Amounts, reasons: list[FieldError]) -> OutOfCapacity:
+def _told(reasons: list[FieldError], prefix: str) -> list[FieldError]:
+    """Return what a tenant may know of the reasons: each once, and no host."""
+    told = dict.fromkeys(_TOLD[part.code] for part in reasons)
+    return [FieldError(prefix + name, code, message) for name, code, message in told]
+
+
+def _refusal(zone: str, amounts: Amounts, reasons: list[FieldError], prefix: str) -> OutOfCapacity:
     wanted = f"{amounts.vcpus} vCPUs, {amounts.memory_mib} MiB of memory and {amounts.disk_gib} GiB of disk"
-    told = "; ".join(f"{part.field.partition('hosts.')[2]} {part.message}" for part in reasons[:4])
+    told = _told(reasons, prefix)
+    why = ", ".join(part.message for part in told)
     return OutOfCapacity(
-        f"no host in {zone} takes an instance of {wanted}: {told or 'there is none'}", errors=reasons[:MAX_REASONS]
+        f"no host in {zone} takes an instance of {wanted}: {why or 'there is none'}",
+        errors=told,
+        operator_errors=reasons[:MAX_REASONS],
     )
 
 

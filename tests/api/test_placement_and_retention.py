@@ -52,6 +52,44 @@ def test_a_host_is_drained_and_taken_down(admin: Caller, cloud: Cloud) -> None:
     admin.refused("PATCH", "/v1/hosts/sim-zone-1-1", {"status": "broken"}, status=422, code="invalid_input")
 
 
+def test_only_admins_are_told_of_hosts(admin: Caller, member: Caller) -> None:
+    for number in (1, 2):
+        path = f"/v1/hosts/sim-zone-1-{number}"
+        admin.send("PATCH", path, {"status": "draining" if number == 1 else "up"}, status=200)
+    huge = {"kind": "vm", "image": "tiny", "vcpus": 1000, "memory_mib": 64, "root_disk_gib": 1, "zone": "zone-1"}
+    for path, body, prefix in (
+        ("/v1/instances", huge, ""),
+        ("/v1/instances:batch", {"instances": [huge]}, "instances.0."),
+    ):
+        document = member.refused("POST", path, body, status=409, code="out_of_capacity")
+        told = [(each["field"], each["code"]) for each in document["errors"]]
+        assert told == [(f"{prefix}zone", "no_host"), (f"{prefix}vcpus", "no_vcpus")]
+        assert "sim-zone" not in str(document)
+        document = admin.refused("POST", path, body, status=409, code="out_of_capacity")
+        told = [(each["field"], each["code"]) for each in document["errors"]]
+        assert told == [
+            (f"{prefix}hosts.sim-zone-1-1", "draining"),
+            (f"{prefix}hosts.sim-zone-1-2", "no_vcpus"),
+        ]
+        assert "sim-zone" not in document["detail"]
+
+
+def test_growing_without_room_names_no_host_to_tenants(member: Caller, cloud: Cloud) -> None:
+    web = make(member, name="web")
+    settle(cloud)
+    member.send("POST", "/v1/instances/web/actions/stop", status=202)
+    settle(cloud)
+    document = member.refused(
+        "POST",
+        f"/v1/instances/{web['id']}/actions/resize",
+        {"vcpus": 1000, "memory_mib": 64},
+        status=409,
+        code="out_of_capacity",
+    )
+    assert [(each["field"], each["code"]) for each in document["errors"]] == [("vcpus", "no_vcpus")]
+    assert "sim-zone" not in str(document)
+
+
 def test_rules_of_placement(admin: Caller, cloud: Cloud) -> None:
     rule = {"anti_affinity": {"label_selector": "app=db"}}
     first = make(admin, labels={"app": "db"}, placement=rule)

@@ -42,7 +42,7 @@ def refused(cloud: Cloud, **changes: object) -> dict[str, list[str]]:
     with pytest.raises(OutOfCapacity) as caught:
         accept(cloud, **changes)
     found: dict[str, list[str]] = {}
-    for part in caught.value.errors:
+    for part in caught.value.operator_errors:
         found.setdefault(part.field.removeprefix("hosts."), []).append(part.code)
         assert part.message
     return found
@@ -107,7 +107,7 @@ def test_in_a_batch_the_reasons_name_the_wish() -> None:
     cloud = cloud_of(host("one", vcpus=1))
     with pytest.raises(OutOfCapacity) as caught:
         cloud.instances.create(operator(cloud), [wish(), wish()], is_batch=True)
-    assert [part.field for part in caught.value.errors] == ["instances.1.hosts.one"]
+    assert [part.field for part in caught.value.operator_errors] == ["instances.1.hosts.one"]
     assert hosts_of(cloud)["one"].vcpus_used == 0
     cloud.close()
 
@@ -292,7 +292,7 @@ def test_resize_takes_what_the_host_has_and_tells_what_it_lacks() -> None:
     settle(cloud)
     with pytest.raises(OutOfCapacity) as caught:
         cloud.instances.resize(admin, "web", vcpus=4, memory_mib=1024)
-    assert [(part.field, part.code) for part in caught.value.errors] == [
+    assert [(part.field, part.code) for part in caught.value.operator_errors] == [
         ("hosts.one", "no_memory"),
         ("hosts.one", "no_vcpus"),
     ]
