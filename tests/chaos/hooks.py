@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from iaas.drivers.interface import DriverError
+from iaas.drivers.interface import Backend, DriverError
 from iaas.drivers.sim.backend import world_of
-from iaas.drivers.sim.faults import When
+from iaas.drivers.sim.faults import Faults, When
 from iaas.workflows import WORKFLOWS
 from iaas.workflows.framework import Context, RowStep, Step, Workflow
 
@@ -66,14 +66,31 @@ def undos() -> list[tuple[str, str]]:
     ]
 
 
-class Striker:
-    """Arms a fault of the simulated world when one step begins, and notes which steps errors went through.
+def faults_of_world(backend: Backend) -> Faults:
+    """Return the faults of a simulated backend."""
+    return world_of(backend).faults
 
-    ``call`` names the driver call that fails (``start_machine``), ``when`` before or after its effect.
+
+class Striker:
+    """Arms a fault of the backend when one step begins, and notes which steps errors went through.
+
+    ``call`` names the driver call that fails (``start_machine``), ``when`` before or after its effect;
+    ``faults_of`` finds where the backend's faults are told.
     """
 
-    def __init__(self, action: str, step: str, call: str, when: When, error: DriverError, *, count: int = 1) -> None:
+    def __init__(
+        self,
+        action: str,
+        step: str,
+        call: str,
+        when: When,
+        error: DriverError,
+        *,
+        count: int = 1,
+        faults_of: Callable[[Backend], Faults] = faults_of_world,
+    ) -> None:
         self._target = (action, step)
+        self._faults_of = faults_of
         self._fault = (call, error)
         self._when: When = when
         self._count = count
@@ -84,7 +101,7 @@ class Striker:
         if not self._armed and (action, step) == self._target:
             self._armed = True
             context: Context = arguments[0]
-            world_of(context.backend).faults.fail_next(*self._fault, count=self._count, when=self._when)
+            self._faults_of(context.backend).fail_next(*self._fault, count=self._count, when=self._when)
         try:
             return function(*arguments)
         except DriverError:

@@ -16,7 +16,17 @@ from iaas.resources.instances import Instance
 from iaas.workflows import WORKFLOWS
 from iaas.workflows.deadlines import STEP_DEADLINES_S
 from tests.chaos.hooks import Striker, effects, every_step, install, twice, undos
-from tests.chaos.plays import CALLS, EVERY_CALL, LAST_CALL, PLAYS, assert_done, assert_failed, play_job
+from tests.chaos.plays import (
+    CALLS,
+    EVERY_CALL,
+    LAST_CALL,
+    PLAYS,
+    Stage,
+    assert_done,
+    assert_failed,
+    play,
+    play_job,
+)
 from tests.chaos.victim import Death, die
 from tests.factories import (
     assert_consistent,
@@ -46,12 +56,12 @@ def test_a_step_that_fails_for_good(
     striker = Striker(action, step, call, when, PermanentError("it broke"))
     install(monkeypatch, striker)
     with open_cloud(blocking=blocking) as cloud:
-        play = PLAYS[action]
-        instance, job = play.begin(cloud, play.prepare(cloud))
+        stage = Stage(cloud)
+        instance, job = play(action, stage)
         settle(cloud)
         assert striker.struck == [(action, step)]
         assert world(cloud).faults.waiting() == 0
-        assert_failed(cloud, action, instance, job)
+        assert_failed(stage, action, instance, job)
         assert_consistent(cloud)
         remove(cloud, instance)
 
@@ -64,14 +74,14 @@ def test_a_step_that_fails_for_a_while(
     striker = Striker(action, step, call, when, TransientError("not now"), count=3)
     install(monkeypatch, striker)
     with open_cloud() as cloud:
-        play = PLAYS[action]
-        instance, job = play.begin(cloud, play.prepare(cloud))
+        stage = Stage(cloud)
+        instance, job = play(action, stage)
         settle(cloud)
         # A lost answer strikes less often where the next attempt finds the work done and makes no such call again.
         assert set(striker.struck) == {(action, step)}
         assert len(striker.struck) == 3 or (when == "after" and step == "ask_guest")
         world(cloud).faults.clear()
-        assert_done(cloud, action, instance, job)
+        assert_done(stage, action, instance, job)
         assert_consistent(cloud)
 
 
@@ -82,8 +92,8 @@ def test_a_step_that_fails_until_its_deadline(
     striker = Striker(action, step, call, "before", BackendDownError("nobody answers"), count=100_000)
     install(monkeypatch, striker)
     with open_cloud() as cloud:
-        play = PLAYS[action]
-        instance, job = play.begin(cloud, play.prepare(cloud))
+        stage = Stage(cloud)
+        instance, job = play(action, stage)
         began_at = cloud.clock.now()
         settle(cloud)
         limit_s = STEP_DEADLINES_S[(action, step)]
@@ -102,10 +112,10 @@ def test_a_step_that_fails_until_its_deadline(
 def test_everything_that_may_run_twice_does(monkeypatch: pytest.MonkeyPatch, action: str) -> None:
     install(monkeypatch, twice)
     with open_cloud() as cloud:
-        play = PLAYS[action]
-        instance, job = play.begin(cloud, play.prepare(cloud))
+        stage = Stage(cloud)
+        instance, job = play(action, stage)
         settle(cloud)
-        assert_done(cloud, action, instance, job)
+        assert_done(stage, action, instance, job)
         assert_consistent(cloud)
 
 
@@ -121,11 +131,11 @@ def test_everything_that_is_undone_is_undone_twice(monkeypatch: pytest.MonkeyPat
 
     install(monkeypatch, around)
     with open_cloud() as cloud:
-        play = PLAYS[action]
-        instance, job = play.begin(cloud, play.prepare(cloud))
+        stage = Stage(cloud)
+        instance, job = play(action, stage)
         settle(cloud)
         assert undone == [step for each, step in reversed(undos()) if each == action]
-        assert_failed(cloud, action, instance, job)
+        assert_failed(stage, action, instance, job)
         assert_consistent(cloud)
         remove(cloud, instance)
 
@@ -139,7 +149,7 @@ def test_a_process_killed_while_it_undoes(tmp_path: Path, action: str, step: str
         assert second.executor.recover() == 1
         settle(second)
         instance, job = remains.of(second)
-        assert_failed(second, action, instance, job)
+        assert_failed(Stage(second), action, instance, job)
         failed = play_job(second, action, job)
         assert failed.error is not None
         assert "it broke" in failed.error.message
@@ -161,12 +171,12 @@ def test_an_undo_that_fails_for_a_while(monkeypatch: pytest.MonkeyPatch, action:
     stubborn = Striker(action, undo, undo_calls[undo], "before", TransientError("not now"), count=5)
     install(monkeypatch, lambda *call: (stubborn if call[1] == undo else last)(*call))
     with open_cloud() as cloud:
-        play = PLAYS[action]
-        instance, job = play.begin(cloud, play.prepare(cloud))
+        stage = Stage(cloud)
+        instance, job = play(action, stage)
         settle(cloud)
         assert stubborn.struck == [(action, undo)] * 5
         assert world(cloud).faults.waiting() == 0
-        assert_failed(cloud, action, instance, job)
+        assert_failed(stage, action, instance, job)
         assert_consistent(cloud)
 
 
@@ -191,5 +201,5 @@ def test_a_process_killed_at_a_step_loses_nothing(
     with open_cloud(tmp_path, clock=remains.clock, blocking=blocking, seed=2) as second:
         assert second.executor.recover() >= 1
         settle(second)
-        assert_done(second, action, *remains.of(second))
+        assert_done(Stage(second), action, *remains.of(second))
         assert_consistent(second)

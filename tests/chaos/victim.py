@@ -20,7 +20,7 @@ from iaas.kernel.clock import CloudClock
 from iaas.resources.instances import Instance
 from iaas.resources.jobs import Job
 from tests.chaos.hooks import Around, Striker, wrapped
-from tests.chaos.plays import LAST_CALL, PLAYS
+from tests.chaos.plays import LAST_CALL, Stage, play
 from tests.factories import START, instance_row, job_of, make_cloud, settle
 
 WAIT_S = 60
@@ -97,8 +97,7 @@ def _live(folder_name: str, told: dict[str, Any]) -> None:
 
     iaas.cloud.WORKFLOWS = wrapped(around)  # type: ignore[misc]  # this process lives for nothing else
     cloud = make_cloud(folder, clock=clock, blocking=death.blocking)
-    play = PLAYS[death.action]
-    instance, job = play.begin(cloud, play.prepare(cloud))
+    instance, job = play(death.action, Stage(cloud))
     (folder / _ACCEPTED).write_text(json.dumps({"instance": instance.id, "job": job.id}))
     settle(cloud)
     os._exit(NOT_REACHED)
