@@ -13,7 +13,7 @@ from marshmallow import RAISE, Schema
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
-from iaas.kernel.errors import FieldError, InvalidInput, MalformedRequest
+from iaas.kernel.errors import FieldError, InvalidInput, MalformedRequest, NotFound
 from iaas.resources.common import Principal
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -61,7 +61,15 @@ class Blueprint(SmorestBlueprint):
 
 
 def refuse_unknown_query() -> None:
-    """Refuse query parameters of views that declare none (the others are checked by their schema)."""
+    """Refuse query parameters of views that declare none (the others are checked by their schema).
+
+    Text that no database can hold names nothing: not found in a path, wrong in a query.
+    """
+    if _UNSTORABLE.search(request.path):
+        raise NotFound("there is nothing whose name has a NUL or half a surrogate pair")
+    for name, value in request.args.items(multi=True):
+        _check_text(name, "(parameter name)", 0)
+        _check_text(value, name, 0)
     if not request.args or request.endpoint is None:
         return
     view: Any = current_app.view_functions[request.endpoint]

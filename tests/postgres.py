@@ -18,7 +18,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
 
+from iaas.db.models import Base
 from iaas.db.schema import upgrade
 from iaas.db.store import Store
 from iaas.kernel.clock import CloudClock
@@ -128,6 +130,17 @@ class Cluster:
         upgrade(store)
         store.close()
         self._has_template = True
+
+
+def emptied(url: str) -> None:
+    """Take all rows out of a database of ours; its numbers begin again. Nobody may be at work in it."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+        # Not TRUNCATE, which makes new files for all of them and takes five times as long.
+        for table in reversed(Base.metadata.sorted_tables):
+            connection.execute(table.delete())
+        connection.execute(text("SELECT setval(oid, 1, false) FROM pg_class WHERE relkind = 'S'"))
 
 
 @contextmanager

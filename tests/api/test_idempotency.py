@@ -215,13 +215,13 @@ def test_expired_records_go_by_themselves(admin: Caller, cloud: Cloud) -> None:
     assert records(cloud) <= 64
 
 
-def test_answers_outlive_a_restart(tmp_path: Path) -> None:
+def test_answers_outlive_a_restart(tmp_path: Path, database_url: str | None) -> None:
     bodies = {"/v1/instances": NEW, "/v1/api_tokens": {"name": "t"}}
-    with open_cloud(tmp_path) as cloud:
+    with open_cloud(tmp_path, database_url=database_url) as cloud:
         admin = Caller(create_app(cloud), TOKEN)
         first = {path: told(post(admin, path, body, key=path)) for path, body in bodies.items()}
         clock = cloud.clock
-    with open_cloud(tmp_path, seed=2, clock=clock) as cloud:
+    with open_cloud(tmp_path, seed=2, clock=clock, database_url=database_url) as cloud:
         admin = Caller(create_app(cloud), TOKEN)
         assert {path: told(post(admin, path, body, key=path)) for path, body in bodies.items()} == first
         assert len(admin.get("/v1/instances")["items"]) == 1
@@ -289,8 +289,8 @@ def test_while_the_first_runs_the_second_is_told_so(
     assert told(post(admin, path, body)) == told(answers[0])
 
 
-def test_of_many_at_once_one_is_done(tmp_path: Path) -> None:
-    with open_cloud(tmp_path) as cloud:
+def test_of_many_at_once_one_is_done(tmp_path: Path, database_url: str | None) -> None:
+    with open_cloud(tmp_path, database_url=database_url) as cloud:
         app = create_app(cloud)
         for round_number in range(5):
             barrier, answers = threading.Barrier(8), []
@@ -316,9 +316,14 @@ def test_of_many_at_once_one_is_done(tmp_path: Path) -> None:
             assert len(Caller(app, TOKEN).get("/v1/instances")["items"]) == round_number + 1
 
 
-def test_two_servers_on_one_database_do_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_servers_on_one_database_do_it_once(
+    tmp_path: Path, database_url: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The memory of one process does not help here: the record's key in the database decides."""
-    with open_cloud(tmp_path) as one, open_cloud(tmp_path, seed=2, clock=one.clock) as two:
+    with (
+        open_cloud(tmp_path, database_url=database_url) as one,
+        open_cloud(tmp_path, seed=2, clock=one.clock, database_url=database_url) as two,
+    ):
         first, second = (Caller(create_app(cloud), TOKEN) for cloud in (one, two))
         answers: list[TestResponse] = []
         original = two.instances.create

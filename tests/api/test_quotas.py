@@ -185,8 +185,8 @@ def test_projects_do_not_share(admin: Caller, member: Caller, stranger: Caller) 
     assert (used(member)["instances"], used(stranger)["instances"], used(admin)["instances"]) == (1, 2, 0)
 
 
-def test_of_many_at_once_as_many_pass_as_there_is_room(tmp_path: Path) -> None:
-    with open_cloud(tmp_path) as cloud:
+def test_of_many_at_once_as_many_pass_as_there_is_room(tmp_path: Path, database_url: str | None) -> None:
+    with open_cloud(tmp_path, database_url=database_url) as cloud:
         app = create_app(cloud)
         admin = Caller(app, TOKEN)
         member = Caller(app, principal_in(cloud, "team", Role.MEMBER)[1])
@@ -262,15 +262,15 @@ def test_counters_that_are_wrong_are_found_and_mended(member: Caller, cloud: Clo
         assert recount(connection) == []
 
 
-def test_a_database_without_counters_gets_them_at_the_next_start(tmp_path: Path) -> None:
-    with open_cloud(tmp_path) as cloud:
+def test_a_database_without_counters_gets_them_at_the_next_start(tmp_path: Path, database_url: str | None) -> None:
+    with open_cloud(tmp_path, database_url=database_url) as cloud:
         admin = Caller(create_app(cloud), TOKEN)
         make(admin)
         cloud.key_pairs.create(operator(cloud), name="me", public_key=KEY)
         settle(cloud)
         cloud.store.write(lambda tx: tx.connection.execute(delete(QuotaRow)))
         clock = cloud.clock
-    with open_cloud(tmp_path, seed=2, clock=clock) as cloud:
+    with open_cloud(tmp_path, seed=2, clock=clock, database_url=database_url) as cloud:
         assert used(Caller(create_app(cloud), TOKEN)) == {**ONE, "key_pairs": 1}
         assert_consistent(cloud)
 

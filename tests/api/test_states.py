@@ -129,8 +129,9 @@ def test_exec_and_console_of_machines_that_do_not_run(admin: Caller, cloud: Clou
     assert admin.get("/v1/instances/web/console")["output"]
 
 
-def test_no_room() -> None:
-    with open_cloud(zones=("zone-1",), hosts_per_zone=1, vcpus=3, memory_mib=1024, disk_gib=10) as cloud:
+def test_no_room(database_url: str | None) -> None:
+    shape: dict[str, Any] = {"hosts_per_zone": 1, "vcpus": 3, "memory_mib": 1024, "disk_gib": 10}
+    with open_cloud(zones=("zone-1",), database_url=database_url, **shape) as cloud:
         admin = Caller(create_app(cloud), TOKEN)
         for shape in ({"vcpus": 4, "memory_mib": 64}, {"vcpus": 1, "memory_mib": 1025}, {"flavor": "small"}):
             body = {"kind": "vm", "image": "tiny", "root_disk_gib": 11 if "flavor" in shape else 1, **shape}
