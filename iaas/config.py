@@ -23,7 +23,7 @@ class EventRetention:
 
     age_s: float = 7 * 86_400.0
     count: int = 200_000
-    purge_every_s: float = 300.0
+    purge_every_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

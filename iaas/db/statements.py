@@ -19,6 +19,7 @@ from sqlalchemy import (
     ClauseElement,
     Connection,
     Dialect,
+    Float,
     FromClause,
     Select,
     Table,
@@ -291,6 +292,8 @@ def _bind_converter(kind: TypeEngine[Any], dialect: Dialect) -> _Converter | Non
 
 
 def _result_converter(kind: TypeEngine[Any], dialect: Dialect) -> _Converter | None:
+    if isinstance(kind, Float) and not kind.asdecimal:
+        return None  # the drivers give floats; psycopg's dialect would want the type of a result that is not there yet
     converter: _Converter | None = kind.dialect_impl(dialect).result_processor(dialect, None)
     return converter
 

@@ -20,8 +20,25 @@ class InstanceRow(Named, Base):
 
     __tablename__ = "instances"
     __table_args__ = (
-        Index("ix_instances_project_id_created_at", "project_id", "created_at", "id"),
-        Index("ix_instances_project_id_status", "project_id", "status"),
+        # One for the living and one for the rest: a page of either is read off without passing by the others.
+        Index(
+            "ix_instances_living",
+            "project_id",
+            "created_at",
+            "id",
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+        Index(
+            "ix_instances_deleted",
+            "project_id",
+            "created_at",
+            "id",
+            sqlite_where=text("deleted_at IS NOT NULL"),
+            postgresql_where=text("deleted_at IS NOT NULL"),
+        ),
+        Index("ix_instances_project_id_status", "project_id", "status", "created_at", "id"),
+        Index("ix_instances_project_id_name", "project_id", "name", "created_at", "id"),
         # Partial: the living, who are many, have neither.
         Index(
             "ix_instances_purge_at",

@@ -26,7 +26,7 @@ class LabelRow(Base):
     """The labels again, one row each, so that selectors use an index."""
 
     __tablename__ = "labels"
-    __table_args__ = (Index("ix_labels_key_value", "key", "value"),)
+    __table_args__ = (Index("ix_labels_key_value", "key", "value", "resource_id"),)
 
     resource_id: Mapped[str] = mapped_column(String(128), primary_key=True)  # a zone's id is its name
     key: Mapped[str] = mapped_column(String(320), primary_key=True)
