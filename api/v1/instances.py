@@ -13,7 +13,7 @@ from marshmallow import Schema, fields, validate
 from iaas.api.idempotency import Reply, respond, respond_after
 from iaas.api.requests import Blueprint, principal
 from iaas.api.v1.document import GUARDED, TAGGED
-from iaas.api.v1.dumping import ValueSchema
+from iaas.api.v1.dumping import ValueSchema, page_response
 from iaas.api.v1.jobs import JobSchema
 from iaas.api.v1.schemas import (
     NAME,
@@ -26,7 +26,6 @@ from iaas.api.v1.schemas import (
     StrictInteger,
     Time,
     listing_schema,
-    page,
 )
 from iaas.api.wiring import cloud
 from iaas.kernel.errors import FieldError, InvalidInput, PreconditionFailed
@@ -214,9 +213,11 @@ _EXEC_OUTCOME = ExecOutcomeSchema()
 class Instances(MethodView):
     @blp.query(InstanceQuery)
     @blp.response(200, listing_schema(InstanceSchema))
-    def get(self, query: dict[str, Any]) -> dict[str, Any]:
+    def get(self, query: dict[str, Any]) -> Response:
         """List instances."""
-        return page(*cloud().instances.list_page(principal(), query["listing"], deleted=query["deleted"]))
+        return page_response(
+            InstanceSchema, *cloud().instances.list_page(principal(), query["listing"], deleted=query["deleted"])
+        )
 
     @blp.arguments(NewInstanceSchema)
     @blp.response(202, AcceptedSchema)

@@ -95,4 +95,6 @@ class CloudClock:
 
 def rfc3339(moment: datetime) -> str:
     """Return ``moment`` as ``2026-01-31T12:00:00.123Z``. Source: RFC 3339, section 5.6."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:  # what comes from a database is
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"

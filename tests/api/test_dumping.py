@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 from marshmallow import Schema, fields
 
 from iaas.api.v1 import events, instances, jobs, quotas
-from iaas.api.v1.dumping import ValueSchema, prepared_dump
+from iaas.api.v1.dumping import ValueSchema, prepared_dump, prepared_json
 from iaas.kernel.errors import Failure, ResourceRef
 from iaas.resources.jobs import Event
 from iaas.resources.quotas import Quota
@@ -18,8 +20,6 @@ NOON = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
 
 def samples() -> dict[type[Schema], list[Any]]:
     """At least one value with all optional parts and one without, for every schema that is dumped prepared."""
-    from dataclasses import replace
-
     with open_cloud() as cloud:
         asker = operator(cloud)
         instance, job = cloud.instances.create(asker, [wish(labels={"a": "b", "tier": ""})])[0]
@@ -66,6 +66,14 @@ def test_every_prepared_schema_dumps_as_marshmallow_does() -> None:
         assert schema().dump(values, many=True) == Schema.dump(schema(), values, many=True)
 
 
+def test_json_of_instances_is_that_of_what_marshmallow_dumps() -> None:
+    write = prepared_json(instances.InstanceSchema)
+    for value in samples()[instances.InstanceSchema]:
+        odd = replace(value, name='"\\ü\N{GRINNING FACE} %s', labels={"%d": '"'}, key_pairs=["a", 'b"'])
+        for each in (value, odd):
+            assert write(each) == json.dumps(Schema.dump(instances.InstanceSchema(), each))
+
+
 def test_what_has_no_prepared_way_is_refused() -> None:
     class Odd(ValueSchema):
         a = fields.String()
@@ -73,6 +81,8 @@ def test_what_has_no_prepared_way_is_refused() -> None:
 
     with pytest.raises(TypeError, match="Float"):
         prepared_dump(Odd)
+    with pytest.raises(TypeError, match="Float"):
+        prepared_json(Odd)
 
 
 def subclasses(base: type) -> set[type]:
