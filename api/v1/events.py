@@ -33,7 +33,9 @@ class EventSchema(ValueSchema):
     id = fields.String()
     type = fields.String(metadata={"example": "instance.created"})
     resource = fields.Nested(RefSchema)
-    project_id = fields.String()
+    project_id = fields.String(
+        allow_none=True, metadata={"description": "null: the operators' business (hosts, the doctor), seen by admins"}
+    )
     generation = fields.Integer(allow_none=True)
     job_id = fields.String(allow_none=True)
     request_id = fields.String(allow_none=True)

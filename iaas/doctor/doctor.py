@@ -10,18 +10,19 @@ from contextlib import contextmanager
 import structlog
 
 from iaas.config import DoctorPolicy
-from iaas.db.repositories import events, identity, instances, jobs
+from iaas.db.repositories import events, instances, jobs
 from iaas.db.store import Store, Tx
 from iaas.doctor.books import check_books
 from iaas.doctor.compare import compare
 from iaas.doctor.findings import Drift, Finding, Report
 from iaas.doctor.repair import NoLongerTrueError, Repairs
+from iaas.doctor.shelf import ReportShelf
 from iaas.doctor.survey import look
 from iaas.drivers.interface import Backend, DriverError
 from iaas.jobs.executor import Executor
 from iaas.kernel.clock import Clock
 from iaas.kernel.errors import InTransition, ResourceRef
-from iaas.services.bootstrap import DEFAULT_PROJECT
+from iaas.resources.jobs import OPERATORS
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,8 @@ class Doctor:
     Args:
         on_repair: told the drift of each repair.
         knows_job: whether somebody works on an unfinished job; the executor of this process when absent.
+        submit_job: lets somebody work on one; the executor of this process when absent.
+        shelf: where the last report is when several processes have doctors; with this one when absent.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class Doctor:
         policy: DoctorPolicy,
         on_repair: Callable[[str], None],
         knows_job: Callable[[str], bool] | None = None,
+        submit_job: Callable[[str], None] | None = None,
+        shelf: ReportShelf | None = None,
     ) -> None:
         self._store = store
         self._backend = backend
@@ -56,7 +61,8 @@ class Doctor:
         self._policy = policy
         self._on_repair = on_repair
         self._knows_job = knows_job or executor.knows
-        self._repairs = Repairs(store, backend, executor.submit)
+        self._repairs = Repairs(store, backend, submit_job or executor.submit)
+        self._shelf = shelf
         self._lock = threading.Lock()
         self._last: Report | None = None
         self._looked_at_s = float("-inf")  # monotonic
@@ -64,11 +70,12 @@ class Doctor:
     @property
     def last(self) -> Report | None:
         """The last report, None before the first look."""
-        return self._last
+        return self._last if self._shelf is None else self._shelf.last()
 
     def counts(self) -> Mapping[str, int]:
         """Return how many of each drift the last look found; empty before the first."""
-        return {} if self._last is None else self._last.counts
+        last = self.last
+        return {} if last is None else last.counts
 
     def check(self) -> Report:
         """Look now and return what is wrong.
@@ -152,6 +159,8 @@ class Doctor:
 
     def _is_stuck(self, finding: Finding) -> bool:
         """Look again: a job that ended just now was unfinished in the picture, and is unknown since."""
+        if self._knows_job(finding.resource.id):
+            return False
         with self._store.read() as connection:
             job = jobs.get(connection, finding.resource.id)
         return job is not None and not job.is_finished and not self._knows_job(job.id)
@@ -181,16 +190,29 @@ class Doctor:
 
     def _tell(self, report: Report) -> Report:
         """Keep the report, and say what the one before did not have: in the log, and as events for the operator."""
-        known = {finding.key for finding in self._last.findings} if self._last is not None else set()
-        self._last = report
-        fresh = [finding for finding in report.findings if finding.key not in known]
+        if self._shelf is None:
+            fresh = _new_in(report, self._last)
+            self._last = report
+            if fresh or report.repaired:
+                self._store.write(lambda tx: _write_events(tx, fresh, report.repaired))
+        else:
+            fresh = self._store.write(lambda tx: self._keep(tx, report))
         for finding in fresh:
             log.warning("drift_found", **_described(finding), message=finding.message)
         for what, reason in report.unchecked.items():
             log.warning("doctor_could_not_ask", what=what, reason=reason)
-        if fresh or report.repaired:
-            self._store.write(lambda tx: _write_events(tx, fresh, report.repaired))
         return report
+
+    def _keep(self, tx: Tx, report: Report) -> list[Finding]:
+        assert self._shelf is not None  # noqa: S101 - only called with one; for the type checker
+        fresh = _new_in(report, self._shelf.replace(tx, report))
+        _write_events(tx, fresh, report.repaired)
+        return fresh
+
+
+def _new_in(report: Report, earlier: Report | None) -> list[Finding]:
+    known = {finding.key for finding in earlier.findings} if earlier is not None else set()
+    return [finding for finding in report.findings if finding.key not in known]
 
 
 def _described(finding: Finding) -> dict[str, str]:
@@ -202,16 +224,13 @@ def _described(finding: Finding) -> dict[str, str]:
 
 
 def _write_events(tx: Tx, fresh: list[Finding], repaired: tuple[Finding, ...]) -> None:
-    """In the operator's project: what the doctor sees is not a tenant's business, its repairs have their own events."""
-    project = identity.get_project(tx.connection, DEFAULT_PROJECT)
-    if project is None:
-        return
+    """For admins: what the doctor sees is not a tenant's business, its repairs have their own events."""
     for word, findings in (("drift_found", fresh), ("drift_repaired", repaired)):
         for finding in findings[:_MOST_EVENTS]:
             events.add(
                 tx,
                 type=f"doctor.{word}",
-                project_id=project.id,
+                project_id=OPERATORS,
                 resource=ResourceRef("doctor", "doctor"),
                 data={
                     "drift": finding.drift.value,
@@ -224,7 +243,7 @@ def _write_events(tx: Tx, fresh: list[Finding], repaired: tuple[Finding, ...]) -
             events.add(
                 tx,
                 type=f"doctor.{word}",
-                project_id=project.id,
+                project_id=OPERATORS,
                 resource=ResourceRef("doctor", "doctor"),
                 data=data,
             )

@@ -61,13 +61,20 @@ class Job:
         return self.status in FINISHED
 
 
+OPERATORS = ""
+"""In the place of a project's id: an event for all admins, whatever their project."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One fact about a resource, in the order in which it happened."""
+    """One fact about a resource, in the order in which it happened.
+
+    ``project_id`` is None for what is no project's business but the operators' (hosts, the doctor).
+    """
 
     id: int
     type: str
-    project_id: str
+    project_id: str | None
     resource: ResourceRef
     generation: int | None
     job_id: str | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from iaas.config import CloudConfig
 from iaas.db.postgres import take_lock
@@ -11,11 +12,12 @@ from iaas.db.store import Store, Tx
 from iaas.drivers.interface import Backend, MachineKind
 from iaas.kernel import ids as id_prefixes
 from iaas.kernel.ids import IdSource
-from iaas.resources.catalog import HostStatus, Network
+from iaas.resources.catalog import Host, HostStatus, Network
 from iaas.resources.common import Role
 from iaas.services.catalog import add_flavor
 from iaas.services.identity import add_project, add_token
 from iaas.services.quotas import add_missing
+from iaas.services.telling import tell_of_host
 from iaas.services.vault import Cipher, new_secret, new_token, token_hash
 
 DEFAULT_PROJECT = "default"
@@ -199,6 +201,12 @@ def _sync_hosts(tx: Tx, ids: IdSource, backend: Backend) -> None:
                 tx, id=host_id, name=report.name, status=HostStatus.UP, wanted_status=HostStatus.UP, **shape
             )
         else:
-            catalog.update_host(tx, host.name, status=host.wanted_status, **shape)
-    for name in known:
-        catalog.update_host(tx, name, status=HostStatus.DOWN)
+            _set_status(tx, host, host.wanted_status, reason="reported", **shape)
+    for host in known.values():
+        _set_status(tx, host, HostStatus.DOWN, reason="not_reported")
+
+
+def _set_status(tx: Tx, host: Host, status: str, *, reason: str, **changes: Any) -> None:
+    catalog.update_host(tx, host.name, status=status, **changes)
+    if host.status != status:
+        tell_of_host(tx, host, status, reason=reason)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection, FromClause
 
 from iaas.db.models import FlavorRow, HostRow, ImageRow, ZoneRow
+from iaas.db.postgres import lock_row
 from iaas.db.repositories import catalog, shared
 from iaas.db.repositories.query import Listing
 from iaas.db.store import Store, Tx
@@ -14,9 +19,41 @@ from iaas.kernel.ids import IdSource
 from iaas.kernel.labels import check_labels
 from iaas.resources.catalog import Flavor, Host, HostStatus, Image, Zone
 from iaas.resources.common import Principal, Role
+from iaas.resources.jobs import OPERATORS
 from iaas.services.access import require
 from iaas.services.labelling import patched_labels
-from iaas.services.telling import tell
+from iaas.services.telling import tell, tell_of_host
+
+T = TypeVar("T", Zone, Host, Flavor, Image)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sort(Generic[T]):
+    """One sort of resource: its word, its rows, how one is found and changed."""
+
+    word: str
+    table: FromClause
+    get: Callable[[Connection, str], T | None]
+    update: Callable[..., object]  # (tx, id, **changes)
+
+    def find(self, connection: Connection, id_or_name: str) -> T:
+        """Return the resource.
+
+        Raises:
+            NotFound: there is none.
+        """
+        found = self.get(connection, id_or_name)
+        if found is None:
+            raise NotFound(f"there is no {self.word} {id_or_name}", resource=ResourceRef(self.word, id_or_name))
+        return found
+
+
+_ZONE: _Sort[Zone] = _Sort(word="zone", table=ZoneRow.__table__, get=catalog.get_zone, update=catalog.update_zone)
+_HOST: _Sort[Host] = _Sort(word="host", table=HostRow.__table__, get=catalog.get_host, update=catalog.update_host)
+_FLAVOR: _Sort[Flavor] = _Sort(
+    word="flavor", table=FlavorRow.__table__, get=catalog.get_flavor, update=catalog.update_flavor
+)
+_IMAGE: _Sort[Image] = _Sort(word="image", table=ImageRow.__table__, get=catalog.get_image, update=catalog.update_image)
 
 
 class CatalogService:
@@ -32,23 +69,11 @@ class CatalogService:
             return catalog.list_zones(connection, listing)
 
     def get_zone(self, zone_id: str) -> Zone:
-        with self._store.read() as connection:
-            found = catalog.get_zone(connection, zone_id)
-        if found is None:
-            raise NotFound(f"there is no zone {zone_id}", resource=ResourceRef("zone", zone_id))
-        return found
+        return self._get(_ZONE, zone_id)
 
     def label_zone(self, principal: Principal, zone_id: str, labels: dict[str, str | None]) -> Zone:
         """Change a zone's labels (admins; a merge patch)."""
-        require(principal, Role.ADMIN)
-        zone = self.get_zone(zone_id)
-
-        def work(tx: Tx) -> None:
-            catalog.update_zone(tx, zone.id, **patched_labels(tx, ZoneRow.__table__, zone.id, labels))
-            tell(tx, principal, "zone", "updated", zone.id)
-
-        self._store.write(work)
-        return self.get_zone(zone.id)
+        return self._label(principal, _ZONE, zone_id, labels)
 
     def list_hosts(self, principal: Principal, listing: Listing) -> tuple[list[Host], str | None]:
         require(principal, Role.ADMIN)
@@ -57,11 +82,7 @@ class CatalogService:
 
     def get_host(self, principal: Principal, id_or_name: str) -> Host:
         require(principal, Role.ADMIN)
-        with self._store.read() as connection:
-            found = catalog.get_host(connection, id_or_name)
-        if found is None:
-            raise NotFound(f"there is no host {id_or_name}", resource=ResourceRef("host", id_or_name))
-        return found
+        return self._get(_HOST, id_or_name)
 
     def update_host(
         self,
@@ -88,13 +109,18 @@ class CatalogService:
             )
         changes: dict[str, Any] = {} if status is None else {"status": status, "wanted_status": status}
 
-        def work(tx: Tx) -> None:
+        def work(tx: Tx) -> Host:
+            lock_row(tx.connection, HostRow.__table__, host.id)
+            before = _HOST.find(tx.connection, host.id)
             changed_labels = patched_labels(tx, HostRow.__table__, host.id, labels)
             catalog.update_host(tx, host.name, **changed_labels, **changes)
-            tell(tx, principal, "host", "updated", host.id)
+            if status in (None, before.status):
+                tell(tx, principal, "host", "updated", host.id, project_id=OPERATORS)
+            else:
+                tell_of_host(tx, before, str(status), reason="admin", request_id=principal.request_id)
+            return _HOST.find(tx.connection, host.id)
 
-        self._store.write(work)
-        return self.get_host(principal, host.id)
+        return self._store.write(work)
 
     def create_flavor(
         self,
@@ -114,9 +140,7 @@ class CatalogService:
         def work(tx: Tx) -> Flavor:
             add_flavor(tx, flavor_id, name=name, labels=labels or {}, **shape)
             tell(tx, principal, "flavor", "created", flavor_id)
-            made = catalog.get_flavor(tx.connection, flavor_id)
-            assert made is not None  # noqa: S101 - written above, in this transaction
-            return made
+            return _FLAVOR.find(tx.connection, flavor_id)
 
         return self._store.write(work)
 
@@ -125,23 +149,11 @@ class CatalogService:
             return catalog.list_flavors(connection, listing)
 
     def get_flavor(self, id_or_name: str) -> Flavor:
-        with self._store.read() as connection:
-            found = catalog.get_flavor(connection, id_or_name)
-        if found is None:
-            raise NotFound(f"there is no flavor {id_or_name}", resource=ResourceRef("flavor", id_or_name))
-        return found
+        return self._get(_FLAVOR, id_or_name)
 
     def label_flavor(self, principal: Principal, id_or_name: str, labels: dict[str, str | None]) -> Flavor:
         """Change a flavor's labels (admins; a merge patch). Its shape is fixed: instances were promised it."""
-        require(principal, Role.ADMIN)
-        flavor = self.get_flavor(id_or_name)
-
-        def work(tx: Tx) -> None:
-            catalog.update_flavor(tx, flavor.id, **patched_labels(tx, FlavorRow.__table__, flavor.id, labels))
-            tell(tx, principal, "flavor", "updated", flavor.id)
-
-        self._store.write(work)
-        return self.get_flavor(flavor.id)
+        return self._label(principal, _FLAVOR, id_or_name, labels)
 
     def delete_flavor(self, principal: Principal, id_or_name: str) -> None:
         """Delete a flavor. Instances made from it keep their shape, which they carry themselves."""
@@ -161,23 +173,26 @@ class CatalogService:
             return catalog.list_images(connection, listing)
 
     def get_image(self, id_or_name: str) -> Image:
-        with self._store.read() as connection:
-            found = catalog.get_image(connection, id_or_name)
-        if found is None:
-            raise NotFound(f"there is no image {id_or_name}", resource=ResourceRef("image", id_or_name))
-        return found
+        return self._get(_IMAGE, id_or_name)
 
     def label_image(self, principal: Principal, id_or_name: str, labels: dict[str, str | None]) -> Image:
         """Change an image's labels (admins, since images are everybody's; a merge patch)."""
+        return self._label(principal, _IMAGE, id_or_name, labels)
+
+    def _get(self, sort: _Sort[T], id_or_name: str) -> T:
+        with self._store.read() as connection:
+            return sort.find(connection, id_or_name)
+
+    def _label(self, principal: Principal, sort: _Sort[T], id_or_name: str, labels: dict[str, str | None]) -> T:
         require(principal, Role.ADMIN)
-        image = self.get_image(id_or_name)
+        resource_id = self._get(sort, id_or_name).id
 
-        def work(tx: Tx) -> None:
-            catalog.update_image(tx, image.id, **patched_labels(tx, ImageRow.__table__, image.id, labels))
-            tell(tx, principal, "image", "updated", image.id)
+        def work(tx: Tx) -> T:
+            sort.update(tx, resource_id, **patched_labels(tx, sort.table, resource_id, labels))
+            tell(tx, principal, sort.word, "updated", resource_id)
+            return sort.find(tx.connection, resource_id)
 
-        self._store.write(work)
-        return self.get_image(image.id)
+        return self._store.write(work)
 
 
 def add_flavor(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from iaas.config import EventRetention
@@ -13,7 +14,8 @@ from iaas.jobs.event_feed import EventFeed
 from iaas.kernel.clock import Clock
 from iaas.kernel.errors import EventsExpired, RateLimited
 from iaas.resources.common import Principal
-from iaas.resources.jobs import Event, EventFilter
+from iaas.resources.jobs import OPERATORS, Event, EventFilter
+from iaas.services.access import is_operator
 
 STREAM_PAGE = 500
 PURGE_AT_ONCE = 2000  # in one transaction, so that other writers get their turn
@@ -79,6 +81,8 @@ class EventService:
     ) -> list[Event]:
         """Return the project's events after an id, oldest first; 0 begins with the oldest that is kept.
 
+        Admins also get those of the operators.
+
         Raises:
             EventsExpired: some after that id were purged.
         """
@@ -87,7 +91,12 @@ class EventService:
                 raise EventsExpired(
                     f"the events after {after} are no longer all kept: list the resources anew, then follow from 0"
                 )
-            return events.list_after(connection, project_id=principal.project_id, after=after, limit=limit, only=only)
+            found = events.list_after(connection, project_id=principal.project_id, after=after, limit=limit, only=only)
+            if not is_operator(principal):
+                return found
+            more = events.list_after(connection, project_id=OPERATORS, after=after, limit=limit, only=only)
+        found += [replace(event, project_id=None) for event in more]
+        return sorted(found, key=lambda event: event.id)[:limit]
 
     def follow(self, principal: Principal, *, after: int, only: EventFilter) -> EventStream:
         """Return the events after an id as they come, for as long as the caller asks for them.

@@ -60,9 +60,7 @@ class KeyPairService:
             )
             shared.add_labels(tx, key_id, labels or {})
             tell(tx, principal, "key_pair", "created", key_id)
-            made = catalog.get_key_pair(tx.connection, key_id, project_id=principal.project_id)
-            assert made is not None  # noqa: S101 - written above, in this transaction
-            return made, private_key
+            return _written(tx, principal, key_id), private_key
 
         return self._store.write(work)
 
@@ -88,7 +86,7 @@ class KeyPairService:
         require(principal, Role.MEMBER)
         key_pair = self.get(principal, id_or_name)
 
-        def work(tx: Tx) -> None:
+        def work(tx: Tx) -> KeyPair:
             lock_row(tx.connection, KeyPairRow.__table__, key_pair.id)
             current = catalog.get_key_pair(tx.connection, key_pair.id, project_id=principal.project_id)
             if current is None:  # deleted meanwhile: its name must not be taken for nobody
@@ -99,9 +97,9 @@ class KeyPairService:
             changed_labels = patched_labels(tx, KeyPairRow.__table__, key_pair.id, labels)
             catalog.update_key_pair(tx, key_pair.id, **({"name": name} if name else {}), **changed_labels)
             tell(tx, principal, "key_pair", "updated", key_pair.id)
+            return _written(tx, principal, key_pair.id)
 
-        self._store.write(work)
-        return self.get(principal, key_pair.id)
+        return self._store.write(work)
 
     def delete(self, principal: Principal, id_or_name: str) -> None:
         """Delete the key pair. Instances made with it keep the key: it is in them."""
@@ -117,6 +115,12 @@ class KeyPairService:
                 tell(tx, principal, "key_pair", "deleted", key_pair.id)
 
         self._store.write(work)
+
+
+def _written(tx: Tx, principal: Principal, key_id: str) -> KeyPair:
+    found = catalog.get_key_pair(tx.connection, key_id, project_id=principal.project_id)
+    assert found is not None  # noqa: S101 - written in this transaction
+    return found
 
 
 def fingerprint(public_key: str) -> str:

@@ -109,12 +109,12 @@ class Quotas:
                 raise _invalid(name, "out_of_range", f"must be from 0 to {MAX_LIMIT}")
         project_id = self._project_id(id_or_name)
 
-        def work(tx: Tx) -> None:
+        def work(tx: Tx) -> list[Quota]:
             for name, limit in limits.items():
                 quotas.set_limit(tx, project_id, name, limit)
+            return self._read(tx.connection, project_id)
 
-        self._store.write(work)
-        return self._of(project_id)
+        return self._store.write(work)
 
     def _project_id(self, id_or_name: str) -> str:
         with self._store.read() as connection:
@@ -125,7 +125,10 @@ class Quotas:
 
     def _of(self, project_id: str) -> list[Quota]:
         with self._store.read() as connection:
-            rows = quotas.of_project(connection, project_id)
+            return self._read(connection, project_id)
+
+    def _read(self, connection: Connection, project_id: str) -> list[Quota]:
+        rows = quotas.of_project(connection, project_id)
         found = []
         for name, default in self._defaults.items():
             used, own_limit = rows.get(name, (0, None))

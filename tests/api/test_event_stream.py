@@ -14,12 +14,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from flask import Flask
 
 from iaas.api.v1 import events
 from iaas.client import Client
 from iaas.cloud import Cloud
+from iaas.resources.common import Role
 from tests.api.calling import Caller, make
-from tests.factories import settle, wait_for
+from tests.factories import principal_in, settle, wait_for
 from tests.server_process import ServerProcess
 
 STREAM = {"Accept": "text/event-stream"}
@@ -91,6 +93,39 @@ def test_filters_choose_in_pages_and_streams(admin: Caller, cloud: Cloud) -> Non
     assert told([*itertools.islice(parts, 2)][1]) == page
     parts.close()
     assert admin.get("/v1/events", resource_type="volume")["items"] == []
+
+
+def test_every_admin_and_nobody_else_hears_of_hosts(admin: Caller, member: Caller, app: Flask, cloud: Cloud) -> None:
+    second_admin = Caller(app, principal_in(cloud, "second", Role.ADMIN)[1])
+    host = admin.get("/v1/hosts")["items"][0]
+    path = f"/v1/hosts/{host['id']}"
+    admin.send("PATCH", path, {"status": "draining"}, status=200)
+    admin.send("PATCH", path, {"status": "draining", "labels": {"a": "b"}}, status=200)
+    make(second_admin)
+    settle(cloud)
+    admin.send("PATCH", path, {"status": "up"}, status=200)
+    filters = {"resource_type": "host", "type_prefix": "host."}
+    page = second_admin.get("/v1/events", **filters)["items"]
+    assert [(each["type"], each["resource"]["id"], each["project_id"]) for each in page] == [
+        ("host.draining", host["id"], None),
+        ("host.updated", host["id"], None),
+        ("host.up", host["id"], None),
+    ]
+    assert page[0]["data"] == {"name": host["name"], "was": "up", "status": "draining", "reason": "admin"}
+    parts = chunks(second_admin, "/v1/events?" + urlencode(filters))
+    assert told([*itertools.islice(parts, 2)][1]) == page
+    parts.close()
+    everything = second_admin.get("/v1/events")["items"]
+    ids = [int(each["id"]) for each in everything]
+    assert ids == sorted(ids)
+    assert {each["resource"]["type"] for each in everything} >= {"host", "instance"}
+    walked, after = [], "0"
+    while after is not None:  # in pages of one the two kinds still come in order, each once
+        found = second_admin.get("/v1/events", after=after, limit=1)
+        walked += found["items"]
+        after = found["next_cursor"]
+    assert walked == everything
+    assert member.get("/v1/events", **filters)["items"] == []
 
 
 def test_an_idle_stream_has_a_heartbeat(admin: Caller, cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from iaas.kernel.errors import InvalidInput, InvalidState, OutOfCapacity, Permis
 from iaas.resources.catalog import Host
 from iaas.resources.common import Principal
 from iaas.resources.instances import Instance, PlacementRule, PlacementWish
+from iaas.resources.jobs import EventFilter
 from tests.factories import assert_consistent, create, make_cloud, open_cloud, operator, principal_in, settle, wish
 
 
@@ -281,6 +282,11 @@ def test_an_admins_word_on_a_host_outlives_a_restart(tmp_path: Path) -> None:
     second.close()
     third = cloud_of(host("one"), host("two"), folder=tmp_path, seed=3)
     assert hosts_of(third)["one"].status == "draining"
+    changes = [
+        (event.type, event.data["was"], event.data["reason"])
+        for event in third.events.list_after(operator(third), after=0, limit=100, only=EventFilter(type_prefix="host."))
+    ]
+    assert changes[-2:] == [("host.down", "draining", "not_reported"), ("host.draining", "down", "reported")]
     third.close()
 
 
