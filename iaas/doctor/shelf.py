@@ -1,0 +1,72 @@
+"""The last report, where all processes of a fleet find it: the doctor looks in one of them, people ask another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from iaas.db.postgres import take_lock
+from iaas.db.repositories import shared
+from iaas.db.store import Store, Tx
+from iaas.doctor.findings import Drift, Finding, Report
+from iaas.kernel.errors import ResourceRef
+
+_KEY = "doctor_report"
+MOST_FINDINGS = 1000  # that are kept of a report: beyond that one knows enough
+
+
+class ReportShelf:
+    """Keeps the newest report in the database."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def last(self) -> Report | None:
+        """Return the newest report of whatever process, None before the first."""
+        with self._store.read() as connection:
+            return _found(connection)
+
+    def replace(self, tx: Tx, report: Report) -> Report | None:
+        """Keep ``report`` and return the one before it. Others who do so wait until the transaction ends."""
+        take_lock(tx.connection, _KEY)
+        earlier = _found(tx.connection)
+        shared.put_setting(tx, _KEY, json.dumps(_document(report)))
+        return earlier
+
+
+def _found(connection: Connection) -> Report | None:
+    text = shared.get_setting(connection, _KEY)
+    return None if text is None else _report(json.loads(text))
+
+
+def _document(report: Report) -> dict[str, Any]:
+    return {
+        "looked_at": report.looked_at.isoformat(),
+        "duration_s": report.duration_s,
+        "checked": dict(report.checked),
+        "unchecked": dict(report.unchecked),
+        "findings": [asdict(each) for each in report.findings[:MOST_FINDINGS]],
+        "repaired": [asdict(each) for each in report.repaired[:MOST_FINDINGS]],
+        "failed": [[*key, reason] for key, reason in report.failed.items()][:MOST_FINDINGS],
+    }
+
+
+def _report(document: dict[str, Any]) -> Report:
+    failed = {(key[0], key[1], key[2], key[3], key[4]): reason for *key, reason in document["failed"]}
+    return Report(
+        looked_at=datetime.fromisoformat(document["looked_at"]),
+        duration_s=document["duration_s"],
+        checked=document["checked"],
+        unchecked=document["unchecked"],
+        findings=tuple(map(_finding, document["findings"])),
+        repaired=tuple(map(_finding, document["repaired"])),
+        failed=failed,
+    )
+
+
+def _finding(document: dict[str, Any]) -> Finding:
+    return Finding(**{**document, "drift": Drift(document["drift"]), "resource": ResourceRef(**document["resource"])})
