@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -122,6 +123,7 @@ class Cloud:
             self.health,
             config.policy,
             self._add_job,
+            self._add_jobs,
             quotas=self.quotas,
             retention=retention,
             retention_s=config.retention_s,
@@ -163,25 +165,42 @@ class Cloud:
         input: dict[str, Any] | None = None,
     ) -> Job:
         """Write a job into the open transaction; the executor takes it up once that is committed."""
+        return self._add_jobs(tx, action=action, resources=[instance], request_id=request_id, input=input)[0]
+
+    def _add_jobs(
+        self,
+        tx: Tx,
+        *,
+        action: str,
+        resources: Sequence[Instance],
+        request_id: str | None = None,
+        input: dict[str, Any] | None = None,
+    ) -> list[Job]:
+        """As :meth:`_add_job`, one job for each instance."""
         workflow = WORKFLOWS[action]
-        job = jobs.add(
-            tx,
-            job_id=self.ids.new(id_prefixes.JOB),
-            project_id=instance.project_id,
-            action=action,
-            resource=ResourceRef("instance", instance.id),
-            input=input or {},
-            steps=len(workflow.steps),
-            first_step=workflow.steps[0].name,
-            request_id=request_id,
-        )
+        new = [
+            jobs.queued(
+                tx,
+                job_id=self.ids.new(id_prefixes.JOB),
+                project_id=instance.project_id,
+                action=action,
+                resource=ResourceRef("instance", instance.id),
+                input=input or {},
+                steps=len(workflow.steps),
+                first_step=workflow.steps[0].name,
+                request_id=request_id,
+            )
+            for instance in resources
+        ]
+        jobs.add_all(tx, new)
         if self._queue is not None:
-            self._queue.put(tx, job.id, host_id=instance.host_id)
-            return job
+            for job, instance in zip(new, resources, strict=True):
+                self._queue.put(tx, job.id, host_id=instance.host_id)
+            return new
         # Only a new instance is known here as its row is; other actions have changed theirs meanwhile.
-        known = instance if action == "instance.create" else None
-        tx.on_commit(lambda: self.executor.submit_new(job, known))
-        return job
+        known = resources if action == "instance.create" else [None] * len(new)
+        tx.on_commit(lambda: self.executor.submit_new(list(zip(new, known, strict=True))))
+        return new
 
     def _publish_readings(self) -> None:
         readings = CloudReadings(

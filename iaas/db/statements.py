@@ -190,6 +190,16 @@ def insert_if_free(connection: Connection, table: FromClause, values: Mapping[st
     return _insert(table, tuple(values), suffix=ON_CONFLICT_DO_NOTHING).run(connection, values) == 1
 
 
+def insert_many_if_free(connection: Connection, table: FromClause, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Insert rows that all name the same columns, without those that a unique constraint stands against.
+
+    Returns how many went in.
+    """
+    if not rows:
+        return 0
+    return _insert(table, tuple(rows[0]), suffix=ON_CONFLICT_DO_NOTHING).run_many(connection, rows)
+
+
 def update_rows(
     connection: Connection,
     table: FromClause,

@@ -7,7 +7,7 @@ one job is in :mod:`iaas.jobs.stepper`; here is when, and in which thread.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -141,15 +141,19 @@ class Executor:
         with self._condition:
             return job_id in self._agenda or job_id in self._runs
 
-    def submit_new(self, job: Job, instance: Instance | None = None) -> None:
-        """Put a job that has just been committed onto the agenda, with what need not be read again.
+    def submit_new(self, new: Sequence[tuple[Job, Instance | None]]) -> None:
+        """Put jobs that have just been committed onto the agenda, with what need not be read again.
 
         Args:
-            instance: the job's instance as its row is now; read when absent.
+            new: jobs, each with its instance as its row is now; read when None.
         """
-        if len(self._fresh) < FRESH_MOST:
-            self._fresh[job.id] = (job, instance)
-        self.submit(job.id)
+        now = self._clock.now()
+        with self._condition:
+            for job, instance in new:
+                if len(self._fresh) < FRESH_MOST:
+                    self._fresh[job.id] = (job, instance)
+                self._agenda.put(job.id, now)
+            self._condition.notify_all()
 
     def cancel(self, job_id: str) -> None:
         """Take notice of the mark that a commit has set in the job's row, as soon as its step at hand returns."""

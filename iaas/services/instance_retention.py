@@ -233,7 +233,8 @@ def _claim_address(tx: Tx, nic: dict[str, str]) -> str:
     if shared.claim(tx, scope=f"address:{nic['network_id']}", value=nic["address"], resource_id=nic["id"]):
         return nic["address"]
     network = networks.get(tx.connection, nic["network_id"])
-    address = networks.claim_address(tx, network, nic_id=nic["id"]) if network is not None else None
+    claimed = networks.claim_addresses(tx, network, [nic["id"]]) if network is not None else None
+    address = claimed[0] if claimed else None
     if address is None:
         raise OutOfCapacity("the network has no free address for it any more")
     return address

@@ -28,7 +28,8 @@ from iaas.resources.jobs import Job
 from iaas.services.access import require
 from iaas.services.driver_errors import translated
 from iaas.services.health import BackendHealth
-from iaas.services.instance_creation import InstanceCreation, shape_of
+from iaas.services.instance_creation import AddJobs, InstanceCreation
+from iaas.services.instance_planning import shape_of
 from iaas.services.instance_retention import InstanceRetention, check_generation
 from iaas.services.labelling import merged_labels
 from iaas.services.placement import grow, refuse_when_down
@@ -47,6 +48,7 @@ class InstanceService:
         health: BackendHealth,
         policy: Policy,
         add_job: AddJob,
+        add_jobs: AddJobs,
         *,
         quotas: Quotas,
         retention: InstanceRetention,
@@ -60,7 +62,7 @@ class InstanceService:
         self._quotas = quotas
         self._retention = retention
         self.retention_s = retention_s
-        self._creation = InstanceCreation(store, ids, health, policy, add_job, quotas=quotas)
+        self._creation = InstanceCreation(store, ids, health, policy, add_jobs, quotas=quotas)
 
     # -- reading ------------------------------------------------------------------------------------------
 
@@ -170,7 +172,13 @@ class InstanceService:
         require(principal, Role.MEMBER)
         self.get(principal, id_or_name)  # who may not know of it learns nothing from the wish either
         with self._store.read() as connection:
-            shape = shape_of(connection, flavor=flavor, vcpus=vcpus, memory_mib=memory_mib, root_disk_gib=None)
+            shape = shape_of(
+                lambda name: catalog.get_flavor(connection, name),
+                flavor=flavor,
+                vcpus=vcpus,
+                memory_mib=memory_mib,
+                root_disk_gib=None,
+            )
 
         def reserve(tx: Tx, instance: Instance) -> dict[str, Any]:
             vcpus = max(0, shape.vcpus - instance.vcpus)

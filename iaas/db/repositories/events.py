@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +12,7 @@ from sqlalchemy import Connection, Row, delete, func, select
 from iaas.db.models import EventRow
 from iaas.db.postgres import take_lock
 from iaas.db.repositories import shared
-from iaas.db.statements import insert_row
+from iaas.db.statements import insert_rows
 from iaas.db.store import Tx
 from iaas.kernel.errors import ResourceRef
 from iaas.resources.jobs import Event, EventFilter
@@ -19,6 +21,19 @@ _events = EventRow.__table__
 
 _PURGED_THROUGH = "events_purged_through"
 _TURN = "event ids"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """An event before it has its id and its time."""
+
+    type: str
+    project_id: str
+    resource: ResourceRef
+    generation: int | None = None
+    job_id: str | None = None
+    request_id: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 def add(
@@ -33,27 +48,44 @@ def add(
     data: dict[str, Any] | None = None,
 ) -> None:
     """Write one event into the open transaction; followers are told after its commit."""
+    new = NewEvent(
+        type=type,
+        project_id=project_id,
+        resource=resource,
+        generation=generation,
+        job_id=job_id,
+        request_id=request_id,
+        data=data or {},
+    )
+    add_all(tx, [new])
+
+
+def add_all(tx: Tx, new: Sequence[NewEvent]) -> None:
+    """As :func:`add`, for several in this order."""
     is_first = not tx.has_events
     tx.has_events = True
-    values = {
-        "type": type,
-        "project_id": project_id,
-        "resource_type": resource.type,
-        "resource_id": resource.id,
-        "generation": generation,
-        "job_id": job_id,
-        "request_id": request_id,
-        "data": data or {},
-        "created_at": tx.now,
-    }
+    rows = [
+        {
+            "type": event.type,
+            "project_id": event.project_id,
+            "resource_type": event.resource.type,
+            "resource_id": event.resource.id,
+            "generation": event.generation,
+            "job_id": event.job_id,
+            "request_id": event.request_id,
+            "data": event.data,
+            "created_at": tx.now,
+        }
+        for event in new
+    ]
     if tx.connection.dialect.name == "sqlite":
-        insert_row(tx.connection, _events, values)  # the only writer: ids are in the order of commits
+        insert_rows(tx.connection, _events, rows)  # the only writer: ids are in the order of commits
         return
     # Who has seen an id must have seen all smaller ones, so ids are given out in turn, from here to the commit.
     # That is last of all: nobody waits for anything else while it is his turn. See ADR 0007.
     if is_first:
         tx.before_commit.append(lambda: take_lock(tx.connection, _TURN))
-    tx.before_commit.append(lambda: insert_row(tx.connection, _events, values))
+    tx.before_commit.append(lambda: insert_rows(tx.connection, _events, rows))
 
 
 def list_after(

@@ -21,6 +21,9 @@ _instances = InstanceRow.__table__
 _zones = ZoneRow.__table__
 
 MAX_CANDIDATES = 8
+MAX_SPREAD = 64
+
+_ROOM_COLUMNS = ("id", "vcpus", "vcpus_used", "memory_mib", "memory_mib_used", "disk_gib", "disk_gib_used")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +62,23 @@ _RESERVE = Prepared(
     .where(_hosts.c.id == bindparam("host_id"), _hosts.c.status == HostStatus.UP.value, *_fits())
     .values({f"{name}_used": _hosts.c[f"{name}_used"] + _more(name) for name in ("vcpus", "memory_mib", "disk_gib")})
 )
+_ROOMIEST = Prepared(
+    select(*(_hosts.c[name] for name in _ROOM_COLUMNS))
+    .where(_hosts.c.zone == bindparam("zone"), _hosts.c.status == HostStatus.UP.value)
+    .order_by(_used_share("memory_mib"), _used_share("vcpus"), _hosts.c.id)
+    .limit(MAX_SPREAD)
+)
 _STATUS = Prepared(select(_hosts.c.name, _hosts.c.status).where(_hosts.c.id == bindparam("host_id")))
 
 
 def candidates(connection: Connection, zone: str, amounts: Amounts) -> list[str]:
     """Return up to eight ids of hosts of the zone that are up and have room, the least used (memory, vCPUs) first."""
     return [row.id for row in _CANDIDATES.rows(connection, {"zone": zone, **_parameters(amounts)})]
+
+
+def roomiest(connection: Connection, zone: str) -> list[Any]:
+    """Return up to 64 hosts of the zone that are up, the least used first: id, and what each has and has in use."""
+    return _ROOMIEST.rows(connection, {"zone": zone})
 
 
 def reserve_new(tx: Tx, host_id: str, amounts: Amounts) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, func, select
 from iaas.db.models import InstanceRow, NICRow
 from iaas.db.postgres import lock_row
 from iaas.db.repositories.query import Listing, list_rows
-from iaas.db.statements import Prepared, delete_rows, insert_row, update_rows
+from iaas.db.statements import Prepared, delete_rows, insert_row, insert_rows, update_rows
 from iaas.db.store import Tx
 from iaas.kernel.errors import Failure
 from iaas.resources.instances import NIC, Instance
@@ -38,8 +39,15 @@ _NICS_OF_EACH = Prepared(
 _ALIVE, _DELETED = (_instances.c.deleted_at.is_(None),), (_instances.c.deleted_at.is_not(None),)
 
 
-def add(tx: Tx, **values: Any) -> None:
-    insert_row(tx.connection, _instances, {**values, "created_at": tx.now, "updated_at": tx.now})
+def add_all(tx: Tx, rows: Sequence[dict[str, Any]], nics: Sequence[dict[str, Any]]) -> list[Instance]:
+    """Write new instances, each with one of ``nics`` (in the same order), and return them as they would be read."""
+    times = {"created_at": tx.now, "updated_at": tx.now}
+    rows, nics = [row | times for row in rows], [nic | times for nic in nics]
+    insert_rows(tx.connection, _instances, rows)
+    insert_rows(tx.connection, _nics, nics)
+    return [
+        _instance(SimpleNamespace(**row), (_nic(SimpleNamespace(**nic)),)) for row, nic in zip(rows, nics, strict=True)
+    ]
 
 
 def change(tx: Tx, instance_id: str, *, expect: dict[str, Any] | None = None, **changes: Any) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from iaas.db.models import JobRow
 from iaas.db.repositories.query import Listing, list_rows
-from iaas.db.statements import Prepared, insert_row, update_rows
+from iaas.db.statements import Prepared, insert_rows, update_rows
 from iaas.db.store import Tx
 from iaas.kernel.errors import Failure, ResourceRef
 from iaas.resources.jobs import FINISHED, Job, JobProgress, JobStatus
@@ -19,7 +19,7 @@ _jobs = JobRow.__table__
 _GET = Prepared(select(_jobs).where(_jobs.c.id == bindparam("id")))
 
 
-def add(
+def queued(
     tx: Tx,
     *,
     job_id: str,
@@ -31,28 +31,7 @@ def add(
     first_step: str,
     request_id: str | None,
 ) -> Job:
-    """Write a queued job; its first step counts as begun from this commit on."""
-    values = {
-        "id": job_id,
-        "project_id": project_id,
-        "action": action,
-        "status": JobStatus.QUEUED,
-        "resource_type": resource.type,
-        "resource_id": resource.id,
-        "input": input,
-        "memo": {},
-        "position": 0,
-        "steps": steps,
-        "step_name": first_step,
-        "step_began_at": None,
-        "unwinding": False,
-        "error_code": None,
-        "error_message": None,
-        "request_id": request_id,
-        "created_at": tx.now,
-        "finished_at": None,
-    }
-    insert_row(tx.connection, _jobs, values)
+    """Return a new job for :func:`add_all`; its first step counts as begun from that commit on."""
     return Job(
         id=job_id,
         project_id=project_id,
@@ -70,6 +49,34 @@ def add(
         created_at=tx.now,
         finished_at=None,
     )
+
+
+def add_all(tx: Tx, new: Sequence[Job]) -> None:
+    """Write queued jobs."""
+    rows = [
+        {
+            "id": job.id,
+            "project_id": job.project_id,
+            "action": job.action,
+            "status": job.status,
+            "resource_type": job.resource.type,
+            "resource_id": job.resource.id,
+            "input": job.input,
+            "memo": job.memo,
+            "position": 0,
+            "steps": job.progress.steps,
+            "step_name": job.progress.name,
+            "step_began_at": None,
+            "unwinding": False,
+            "error_code": None,
+            "error_message": None,
+            "request_id": job.request_id,
+            "created_at": job.created_at,
+            "finished_at": None,
+        }
+        for job in new
+    ]
+    insert_rows(tx.connection, _jobs, rows)
 
 
 def journal(tx: Tx, job_id: str, *, unless_cancelled: bool = False, **changes: Any) -> bool:

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from iaas.db.models import AllocationRow, LabelRow, SettingRow
-from iaas.db.statements import delete_rows, insert_if_free, insert_rows
+from iaas.db.statements import Prepared, delete_rows, insert_if_free, insert_many_if_free, insert_rows
 from iaas.db.store import Tx
 
 _allocations = AllocationRow.__table__
 _labels = LabelRow.__table__
 _settings = SettingRow.__table__
 
+_HOLDER = Prepared(
+    select(_allocations.c.resource_id).where(
+        _allocations.c.scope == bindparam("scope"), _allocations.c.value == bindparam("value")
+    )
+)
+
 
 def claim(tx: Tx, *, scope: str, value: str, resource_id: str) -> bool:
     """Claim ``value`` for the resource; False when another holds it. The primary key decides, not a look before."""
     return insert_if_free(tx.connection, _allocations, {"scope": scope, "value": value, "resource_id": resource_id})
+
+
+def claim_all(tx: Tx, *, scope: str, wanted: Sequence[tuple[str, str]]) -> bool:
+    """Claim many values, each for a resource; ``wanted`` holds (value, resource id).
+
+    False when others hold some of them; then the rest is claimed all the same. Values are asked for in their
+    order, so that two who want the same ones do not wait for each other.
+    """
+    rows = [{"scope": scope, "value": value, "resource_id": resource_id} for value, resource_id in sorted(wanted)]
+    return insert_many_if_free(tx.connection, _allocations, rows) == len(rows)
+
+
+def holder_of(connection: Connection, *, scope: str, value: str) -> str | None:
+    """Return the id of the resource that holds the value, None when nobody does."""
+    row = _HOLDER.first(connection, {"scope": scope, "value": value})
+    return None if row is None else str(row.resource_id)
 
 
 def release(tx: Tx, *, scope: str, resource_id: str) -> None:
