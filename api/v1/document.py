@@ -66,8 +66,8 @@ _PARAMETERS: Mapping[str, dict[str, Any]] = {
     "LastEventId": {
         "name": "Last-Event-ID",
         "in": "header",
-        "description": "Where a stream goes on, in place of `after`; of no meaning for a page.",
-        "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+        "description": "The event after which a stream goes on, in place of `after`; of no meaning for a page.",
+        "schema": {"type": "string"},
     },
 }
 

@@ -33,6 +33,8 @@ class StrictInteger(fields.Integer):
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(value, bool | str):
             raise self.make_error("invalid", input=value)
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:  # JSON schemas hold 4.0 to be 4
+            value = int(value)
         return super()._deserialize(value, *args, **kwargs)
 
 
