@@ -160,9 +160,7 @@ def open_cloud(
         secrets_aside=True,
         retention_s=options.retention_s,
         quotas=options.quotas,
-        doctor=DoctorPolicy(
-            every_s=None if options.fleet else options.doctor_every_s or None, repairs=options.doctor_repairs
-        ),
+        doctor=DoctorPolicy(every_s=options.doctor_every_s or None, repairs=options.doctor_repairs),
         driver_calls={kind.value: options.driver_calls for kind in MachineKind},
     )
     on_exit: Callable[[], None] = lambda: None  # noqa: E731 - replaced below for the real backend

@@ -22,6 +22,8 @@ class WorkerOptions:
     zones: tuple[str, ...]
     hosts: tuple[str, ...]
     lease_s: float
+    doctor_every_s: float
+    doctor_repairs: bool
     log_level: str
     log_json: bool
 
@@ -38,6 +40,17 @@ def register(app: typer.Typer) -> None:
         lease: Annotated[
             float, typer.Option(metavar="SECONDS", min=1, help="After this others look whether this worker has died.")
         ] = 5.0,
+        doctor_every: Annotated[
+            float,
+            typer.Option(
+                metavar="SECONDS",
+                min=0,
+                help="One worker compares database and backend so often, and soon after the start; 0: only on request.",
+            ),
+        ] = 600.0,
+        doctor_repairs: Annotated[
+            bool, typer.Option("--doctor-repairs", help="Repair what the periodic look finds, where that is safe.")
+        ] = False,
         log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
         log_json: Annotated[bool, typer.Option("--log-json", help="Logs as JSON lines.")] = False,
     ) -> None:
@@ -53,6 +66,8 @@ def register(app: typer.Typer) -> None:
             zones=tuple(name.strip() for name in zones.split(",") if name.strip()),
             hosts=tuple(queue or ()),
             lease_s=lease,
+            doctor_every_s=doctor_every,
+            doctor_repairs=doctor_repairs,
             log_level=log_level,
             log_json=log_json,
         )
@@ -88,6 +103,8 @@ def work(options: WorkerOptions) -> None:
         database_url=options.database_url,
         zones=options.zones,
         log_level=options.log_level,
+        doctor_every_s=options.doctor_every_s,
+        doctor_repairs=options.doctor_repairs,
         fleet=True,
     )
     with contextlib.ExitStack() as stack:

@@ -14,6 +14,7 @@ from iaas.db.repositories import events, instances, jobs, networks
 from iaas.db.schema import upgrade
 from iaas.db.store import Store, Tx
 from iaas.doctor.doctor import Doctor
+from iaas.doctor.shelf import ReportShelf
 from iaas.drivers.interface import Backend, DriverError, MachineKind, PowerState
 from iaas.jobs.event_feed import EventFeed
 from iaas.jobs.executor import Executor
@@ -109,7 +110,9 @@ class Cloud:
         self._claim = ExecutorClaim(store)
         self.health = BackendHealth(backend)
         if backend.blocking:
-            self.executor.periodic.add("look_at_backends", self.health.look, interval_s=LOOK_EVERY_S)
+            self.executor.periodic.add(
+                "look_at_backends", self.health.look, interval_s=LOOK_EVERY_S, each_process=True
+            )
         self.idempotency = IdempotencyService(store, clock, vault, owner=secrets.token_hex(8))
         self.identity = IdentityService(store, ids, clock, vault)
         self.catalog = CatalogService(store, ids, frozenset(host.name for host in backend.hosts))
@@ -141,7 +144,9 @@ class Cloud:
             policy=config.doctor,
             on_repair=self.metrics.drift_repaired,
             # In a fleet the jobs are the queue's, which hands those of a dead worker on by itself.
-            knows_job=None if queue is None else lambda job_id: True,
+            knows_job=None if queue is None else queue.has,
+            submit_job=None if queue is None else self._queue_again,
+            shelf=None if queue is None else ReportShelf(store),
         )
         if config.doctor.every_s is not None:
             self.executor.periodic.add(
@@ -202,6 +207,18 @@ class Cloud:
         tx.on_commit(lambda: self.executor.submit_new(list(zip(new, known, strict=True))))
         return new
 
+    def _queue_again(self, job_id: str) -> None:
+        """Hand an unfinished job that no queue has any more to the workers."""
+
+        def work(tx: Tx) -> None:
+            job = jobs.get(tx.connection, job_id)
+            if self._queue is None or job is None or job.is_finished:
+                return
+            instance = instances.get(tx.connection, job.resource.id, with_deleted=True)
+            self._queue.put_again(tx, job_id, host_id=None if instance is None else instance.host_id)
+
+        self.store.write(work)
+
     def _publish_readings(self) -> None:
         readings = CloudReadings(
             backend_name=self.backend.name,
@@ -234,8 +251,10 @@ class Cloud:
     def start_in_fleet(self, *, works: bool) -> None:
         """Begin as one process of a fleet: a server, which hears of what workers do, or a worker that is fed."""
         from iaas.jobs.fleet import FleetNews
+        from iaas.jobs.fleet_turns import FleetTurns
 
         if works:
+            self.executor.periodic.turns = FleetTurns(self.store)
             self.executor.start()
         else:
             self._news = FleetNews(self.store, self.signals, self.event_feed)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete, insert, select
 
+from iaas.db.models import ReportRow
 from iaas.db.postgres import take_lock
-from iaas.db.repositories import shared
 from iaas.db.store import Store, Tx
 from iaas.doctor.findings import Drift, Finding, Report
 from iaas.kernel.errors import ResourceRef
 
-_KEY = "doctor_report"
+_reports = ReportRow.__table__
+
+_KEY = "doctor"
 MOST_FINDINGS = 1000  # that are kept of a report: beyond that one knows enough
 
 
@@ -32,15 +33,16 @@ class ReportShelf:
 
     def replace(self, tx: Tx, report: Report) -> Report | None:
         """Keep ``report`` and return the one before it. Others who do so wait until the transaction ends."""
-        take_lock(tx.connection, _KEY)
+        take_lock(tx.connection, "doctor's report")
         earlier = _found(tx.connection)
-        shared.put_setting(tx, _KEY, json.dumps(_document(report)))
+        tx.connection.execute(delete(ReportRow).where(_reports.c.key == _KEY))
+        tx.connection.execute(insert(ReportRow).values(key=_KEY, document=_document(report), written_at=tx.now))
         return earlier
 
 
 def _found(connection: Connection) -> Report | None:
-    text = shared.get_setting(connection, _KEY)
-    return None if text is None else _report(json.loads(text))
+    document = connection.execute(select(_reports.c.document).where(_reports.c.key == _KEY)).scalar()
+    return None if document is None else _report(document)
 
 
 def _document(report: Report) -> dict[str, Any]:

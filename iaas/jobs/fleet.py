@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from procrastinate import App, SyncPsycopgConnector
 from procrastinate.schema import SchemaManager
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -46,18 +46,43 @@ class JobQueue:
 
     def __init__(self, store: Store) -> None:
         self._app = App(connector=SyncPsycopgConnector())  # never opened: it defers on connections of ours
+        self._store = store
         store.write(_make_tables)
 
     def put(self, tx: Tx, job_id: str, *, host_id: str | None) -> None:
         """Hand a job over, in the transaction that writes its row."""
         driver: Any = tx.connection.connection.driver_connection
-        deferrer = self._app.configure_task(TASK, queue=queue_of(host_id), connection=driver, allow_unknown=True)
+        deferrer = self._app.configure_task(
+            TASK, queue=queue_of(host_id), queueing_lock=job_id, connection=driver, allow_unknown=True
+        )
         deferrer.defer(job_id=job_id)
+
+    def put_again(self, tx: Tx, job_id: str, *, host_id: str | None) -> None:
+        """Hand over a job that got lost; nothing happens when it did not."""
+        take_lock(tx.connection, "lost jobs")
+        if not _has(tx.connection, job_id):
+            self.put(tx, job_id, host_id=host_id)
+
+    def has(self, job_id: str) -> bool:
+        """Return whether the job waits in a queue or is in the hands of a worker, living or dead."""
+        with self._store.read() as connection:
+            return _has(connection, job_id)
 
 
 def queue_of(host_id: str | None) -> str:
     """Return the name of the queue for jobs that work on a host."""
     return host_id or "anywhere"
+
+
+_HAS = text(
+    "SELECT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE status = 'todo' AND queueing_lock = :id)"
+    " OR EXISTS (SELECT 1 FROM procrastinate_jobs"
+    " WHERE status = 'doing' AND worker_id IS NOT NULL AND queueing_lock = :id)"  # as the indexes have it
+)
+
+
+def _has(connection: Connection, job_id: str) -> bool:
+    return bool(connection.execute(_HAS, {"id": job_id}).scalar())
 
 
 def _make_tables(tx: Tx) -> None:

@@ -8,7 +8,7 @@ from iaas.db.models.instances import InstanceRow
 from iaas.db.models.jobs import EventRow, JobRow
 from iaas.db.models.networks import NetworkRow, NICRow
 from iaas.db.models.quotas import QuotaRow
-from iaas.db.models.shared import AllocationRow, LabelRow, SettingRow
+from iaas.db.models.shared import AllocationRow, LabelRow, ReportRow, SettingRow
 
 __all__ = [
     "APITokenRow",
@@ -28,6 +28,7 @@ __all__ = [
     "NetworkRow",
     "ProjectRow",
     "QuotaRow",
+    "ReportRow",
     "SettingRow",
     "ZoneRow",
 ]
