@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import structlog
@@ -113,8 +113,10 @@ class PublishedNetworks:
     def networks(self) -> list[NetworkState]:
         return self._driver.networks()
 
-    def ports(self, network_id: str) -> list[PortState]:
-        return self._driver.ports(network_id)
+    def ports(
+        self, network_id: str, *, only: Collection[str] | None = None, after: str = "", limit: int | None = None
+    ) -> list[PortState]:
+        return self._driver.ports(network_id, only=only, after=after, limit=limit)
 
     def dial(self, network_id: str, address: str, port: int, *, timeout_s: float) -> Any:
         return self._driver.dial(network_id, address, port, timeout_s=timeout_s)

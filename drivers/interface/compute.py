@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -160,8 +160,16 @@ class ComputeDriver(Protocol):
         """Return what there is, None when there is nothing."""
         ...
 
-    def inventory(self) -> list[MachineState]:
-        """Return all machines of this kind and deployment; nobody else's."""
+    def inventory(
+        self, *, only: Collection[str] | None = None, after: str = "", limit: int | None = None
+    ) -> list[MachineState]:
+        """Return the machines of this kind and deployment, nobody else's, in the order of their ids.
+
+        Args:
+            only: these ids; all when absent.
+            after: those with a greater id (as Python compares text): the last one of the page before.
+            limit: at most so many.
+        """
         ...
 
     def is_guest_ready(self, machine_id: str) -> bool:

@@ -6,6 +6,7 @@ This first form knows flat networks with a router; VPCs, routes and firewalls ex
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -82,8 +83,13 @@ class NetworkDriver(Protocol):
         """Return all networks of this deployment."""
         ...
 
-    def ports(self, network_id: str) -> list[PortState]:
-        """Return all ports of one network; empty when the network is absent."""
+    def ports(
+        self, network_id: str, *, only: Collection[str] | None = None, after: str = "", limit: int | None = None
+    ) -> list[PortState]:
+        """Return the ports of one network in the order of their NICs' ids; empty when the network is absent.
+
+        ``only``, ``after`` and ``limit`` are as for ``ComputeDriver.inventory``.
+        """
         ...
 
     def dial(self, network_id: str, address: str, port: int, *, timeout_s: float) -> socket.socket:

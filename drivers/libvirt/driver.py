@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -25,6 +25,7 @@ from iaas.drivers.interface import (
     UnsupportedError,
 )
 from iaas.drivers.interface.compute import LifecycleListener
+from iaas.drivers.interface.paging import chosen
 from iaas.drivers.libvirt import console
 from iaas.drivers.libvirt.connection import Connection
 from iaas.drivers.libvirt.disks import Base, DiskStore
@@ -124,12 +125,19 @@ class LibvirtComputeDriver:
         domain = self._find(machine_id)
         return self._state_or_gone(domain) if domain is not None else None
 
-    def inventory(self) -> list[MachineState]:
+    def inventory(
+        self, *, only: Collection[str] | None = None, after: str = "", limit: int | None = None
+    ) -> list[MachineState]:
         connection = self._connection.get()
         with translated("list machines"):
             domains = [Domain(handle) for handle in connection.listAllDomains()]
-        ours = [domain for domain in domains if names.machine_suffix(self._tag, domain.name) is not None]
-        return [state for domain in ours if (state := self._state_or_gone(domain)) is not None]
+        ours = {
+            f"{ids.INSTANCE}-{suffix}": each
+            for each in domains
+            if (suffix := names.machine_suffix(self._tag, each.name)) is not None
+        }
+        wanted = chosen(ours, only=only, after=after, limit=limit)
+        return [state for each in wanted if (state := self._state_or_gone(ours[each])) is not None]
 
     def _state_or_gone(self, domain: Domain) -> MachineState | None:
         """Return the state; None for a domain that is not ours or was removed since it was found."""

@@ -8,7 +8,7 @@ import re
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +24,7 @@ from iaas.drivers.interface import (
     PortState,
     TransientError,
 )
+from iaas.drivers.interface.paging import chosen
 from iaas.drivers.linux import names
 from iaas.drivers.linux.dhcp import DHCPServer
 from iaas.drivers.linux.fabric import Fabric
@@ -124,8 +125,11 @@ class LinuxNetworkDriver:
         folders = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
         return [NetworkState(network_id=each.name) for each in folders if (each / "network.json").exists()]
 
-    def ports(self, network_id: str) -> list[PortState]:
-        return [PortState(nic_id=nic_id, network_id=network_id) for nic_id in self._read_ports(network_id)]
+    def ports(
+        self, network_id: str, *, only: Collection[str] | None = None, after: str = "", limit: int | None = None
+    ) -> list[PortState]:
+        wanted = chosen(self._read_ports(network_id), only=only, after=after, limit=limit)
+        return [PortState(nic_id=nic_id, network_id=network_id) for nic_id in wanted]
 
     def dial(self, network_id: str, address: str, port: int, *, timeout_s: float) -> socket.socket:
         network = self._require_network(network_id)

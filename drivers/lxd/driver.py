@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +25,7 @@ from iaas.drivers.interface import (
     TransientError,
 )
 from iaas.drivers.interface.compute import LifecycleListener
+from iaas.drivers.interface.paging import chosen
 from iaas.drivers.linux import names
 from iaas.drivers.lxd import config, execute
 from iaas.drivers.lxd.connection import LXDConnection
@@ -173,9 +174,12 @@ class LXDComputeDriver:
         """See ``ComputeDriver.inspect_machine``."""
         return self._look(self._name(machine_id))
 
-    def inventory(self) -> list[MachineState]:
+    def inventory(
+        self, *, only: Collection[str] | None = None, after: str = "", limit: int | None = None
+    ) -> list[MachineState]:
         """See ``ComputeDriver.inventory``; half-made machines are among them."""
-        return list(self._look_at_all().values())
+        states = {state.machine_id: state for state in self._look_at_all().values()}
+        return [states[each] for each in chosen(states, only=only, after=after, limit=limit)]
 
     # The guest
 

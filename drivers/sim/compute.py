@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from iaas.drivers.interface import (
@@ -27,7 +27,7 @@ from iaas.drivers.sim.guest import Guest
 from iaas.drivers.sim.guest_facts import read_facts
 from iaas.drivers.sim.guest_files import GuestFileError
 from iaas.drivers.sim.latency import Delay
-from iaas.drivers.sim.world import SimWorld, from_microseconds
+from iaas.drivers.sim.world import SimWorld, from_microseconds, page_of
 
 _COMMON = frozenset(
     {
@@ -232,13 +232,16 @@ class SimComputeDriver:
             machine = self._find(connection, machine_id)
             return None if machine is None else machine.state(self.world.now_us())
 
-    def inventory(self) -> list[MachineState]:
-        """Return all machines of this kind. Walks the whole world: for the doctor, not for common paths."""
+    def inventory(
+        self, *, only: Collection[str] | None = None, after: str = "", limit: int | None = None
+    ) -> list[MachineState]:
+        """Return machines of this kind by id; see ``ComputeDriver.inventory``. Without a limit, the whole world."""
+        part, values = page_of("machine_id", only=only, after=after, limit=limit)
         with self.world.read("inventory") as connection:
             now_us = self.world.now_us()
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM machines WHERE kind = ?",  # noqa: S608 - the columns are ours, above
-                (self.kind.value,),
+                f"SELECT {_COLUMNS} FROM machines WHERE kind = ? AND {part}",  # noqa: S608 - all of it is ours
+                (self.kind.value, *values),
             )
             return [_Machine._make(row).state(now_us) for row in rows]
 

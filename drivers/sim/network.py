@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+from collections.abc import Collection
 from ipaddress import ip_address, ip_network
 
 from iaas.drivers.interface import (
@@ -24,7 +25,7 @@ from iaas.drivers.interface import (
     UnsupportedError,
 )
 from iaas.drivers.sim.guest_http import HTTP_PORT, serve
-from iaas.drivers.sim.world import SimWorld
+from iaas.drivers.sim.world import SimWorld, page_of
 
 
 class SimNetworkDriver:
@@ -108,11 +109,15 @@ class SimNetworkDriver:
             rows = connection.execute("SELECT network_id FROM networks ORDER BY network_id").fetchall()
         return [NetworkState(network_id=row[0]) for row in rows]
 
-    def ports(self, network_id: str) -> list[PortState]:
-        """Return all ports of one network; empty when the network is absent."""
+    def ports(
+        self, network_id: str, *, only: Collection[str] | None = None, after: str = "", limit: int | None = None
+    ) -> list[PortState]:
+        """Return ports of one network by NIC; see ``NetworkDriver.ports``. Without a limit, all of them."""
+        part, values = page_of("nic_id", only=only, after=after, limit=limit)
         with self.world.read("ports", network_id) as connection:
             rows = connection.execute(
-                "SELECT nic_id FROM ports WHERE network_id = ? ORDER BY nic_id", (network_id,)
+                f"SELECT nic_id FROM ports WHERE network_id = ? AND {part}",  # noqa: S608 - all of it is ours
+                (network_id, *values),
             ).fetchall()
         return [PortState(nic_id=row[0], network_id=network_id) for row in rows]
 

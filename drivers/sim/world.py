@@ -7,9 +7,10 @@ present from the clock. So time may jump by a year at no cost, and nothing walks
 from __future__ import annotations
 
 import heapq
+import json
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -74,6 +75,20 @@ LifecycleCallback = Callable[[str, PowerState], None]
 def from_microseconds(moment_us: int) -> datetime:
     """Return the time that ``moment_us`` microseconds after 1970 are."""
     return EPOCH + timedelta(microseconds=moment_us)
+
+
+def page_of(
+    column: str, *, only: Collection[str] | None, after: str, limit: int | None
+) -> tuple[str, tuple[str | int, ...]]:
+    """Return the end of a statement that lists a part of the rows in the order of ``column``, and its values.
+
+    With ``only`` it is another condition, so that the database goes by those ids and does not walk all rows.
+    """
+    order, most = f"{column} > ? ORDER BY {column} LIMIT ?", -1 if limit is None else limit
+    if only is None:
+        return order, (after, most)
+    chosen = f"{column} IN (SELECT value FROM json_each(?))"  # noqa: S608 - the column is the caller's constant
+    return f"{chosen} AND {order}", (json.dumps(sorted(only)), after, most)
 
 
 class Operation:

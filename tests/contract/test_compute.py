@@ -197,6 +197,22 @@ def test_a_rebuild_from_an_unknown_image_leaves_the_old_disk(subject: ComputeSub
     assert subject.driver.inspect_machine(spec.machine_id) == before
 
 
+def test_an_inventory_can_be_had_in_parts(subject: ComputeSubject) -> None:
+    made = sorted(subject.driver.ensure_machine(subject.new_spec()).machine_id for _ in range(3))
+    paged, after = [], ""
+    while page := subject.driver.inventory(after=after, limit=2):
+        assert len(page) <= 2
+        after = page[-1].machine_id
+        paged += page
+    everything = subject.driver.inventory()
+    assert [state.machine_id for state in everything] == sorted(state.machine_id for state in everything)
+    assert paged == everything
+    chosen = subject.driver.inventory(only={made[0], made[2], UNKNOWN})
+    assert [state.machine_id for state in chosen] == [made[0], made[2]]
+    assert [state.machine_id for state in subject.driver.inventory(only=made, after=made[0], limit=1)] == [made[1]]
+    assert subject.driver.inventory(only=[]) == []
+
+
 def test_inventory_lists_exactly_what_was_made(subject: ComputeSubject) -> None:
     before = {state.machine_id for state in subject.driver.inventory()}
     specs = [subject.new_spec() for _ in range(2)]

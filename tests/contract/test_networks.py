@@ -119,6 +119,19 @@ def test_networks_and_ports_survive_a_restart_of_the_driver(subject: NetworkSubj
     assert [state.nic_id for state in subject.driver.ports(network.network_id)] == [port.nic_id]
 
 
+def test_ports_can_be_had_in_parts(subject: NetworkSubject) -> None:
+    network = subject.network()
+    subject.driver.ensure_network(network)
+    for number in range(3):
+        subject.driver.ensure_port(subject.port(network, address=f"10.77.0.{10 + number}", hostname=f"web{number}"))
+    everything = subject.driver.ports(network.network_id)
+    made = [state.nic_id for state in everything]
+    assert made == sorted(made)
+    assert subject.driver.ports(network.network_id, limit=2) == everything[:2]
+    assert subject.driver.ports(network.network_id, after=made[1], limit=2) == everything[2:]
+    assert subject.driver.ports(network.network_id, only={made[2], "nic-zzzz9999"}) == everything[2:]
+
+
 def test_calls_may_come_from_many_threads(subject: NetworkSubject) -> None:
     networks = [subject.network() for _ in range(3)]
     with ThreadPoolExecutor(6) as pool:
