@@ -1,67 +1,77 @@
-"""A cloud on the real backend in the files of a test deployment, and as a program: one that kills itself at a step."""
+"""A cloud on the real backend in the files of a test deployment, whose driver calls can be told to fail."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import iaas.cloud
+from iaas.api.metadata.server import MetadataServers, PublishedNetworks
 from iaas.cloud import Cloud
 from iaas.config import CloudConfig
+from iaas.db.repositories import jobs
 from iaas.db.store import Store
+from iaas.drivers.interface import Backend
 from iaas.drivers.real import RealOptions, build_real_backend
+from iaas.drivers.sim.faults import OPERATIONS, Faults
 from iaas.kernel.clock import CloudClock
 from iaas.kernel.ids import IdSource
-from iaas.resources.instances import Instance
-from iaas.resources.jobs import Job
 from tests.chaos.hooks import Around, wrapped
-from tests.factories import CREDENTIALS, job_of, operator, wait_for, wish
+from tests.chaos.plays import Stage
+from tests.factories import CREDENTIALS, wait_for
 
-JOB_TIMEOUT_S = 120.0
+SETTLE_TIMEOUT_S = 240.0
+STOP_TIMEOUT_S = 3.0  # a VM that still boots hears nothing
 ZONES = ("zone-1",)
-ACCEPTED = "accepted.json"
+WATCH = "instance.watch_guest"
+
+D = TypeVar("D")
 
 
 @contextmanager
-def open_real_cloud(tag: str, state_dir: Path) -> Iterator[Cloud]:
+def open_real_cloud(tag: str, state_dir: Path, faults: Faults | None = None) -> Iterator[Cloud]:
     """Give a working cloud on the deployment; machines and files stay afterwards."""
     clock = CloudClock()
     backend = build_real_backend(RealOptions(tag=tag, state_dir=state_dir, zones=ZONES, virt_type="qemu"))
+    metadata = MetadataServers()  # without it a guest spends minutes of its boot on asking for it
+    backend = replace(backend, networks=PublishedNetworks(backend.networks, metadata))
     url = f"sqlite:///{state_dir / 'cloud.db'}"
     cloud = Cloud(
         config=CloudConfig(state_dir=state_dir, database_url=url, zones=ZONES),
-        backend=backend,
+        backend=backend if faults is None else _fragile(backend, faults),
         store=Store(url, clock),
         clock=clock,
         ids=IdSource(),
         given_credentials=CREDENTIALS,
     )
+    metadata.connect(cloud.metadata)
     try:
         cloud.start()
         yield cloud
     finally:
+        metadata.close()
         cloud.close()
 
 
-def begin(cloud: Cloud, action: str, kind: str) -> tuple[Instance, Job]:
-    """Accept ``instance.create``, or ``instance.delete`` of a machine that is made first."""
-    made, job = cloud.instances.create(operator(cloud), [wish(kind=kind)])[0]
-    if action == "instance.create":
-        return made, job
-    assert ended(cloud, job).status == "succeeded"
-    return cloud.instances.delete(operator(cloud), made.id, purge=True)
+def real_stage(cloud: Cloud, kind: str, action: str) -> Stage:
+    """Return the stage for a play on the real backend.
 
+    An emulated VM takes ten seconds and more to boot: it is waited for only where that is what the play is about.
+    """
+    awaits_guests = kind == "container" or action == WATCH
 
-def ended(cloud: Cloud, job: Job) -> Job:
-    """Wait for the job's end and return it."""
-    wait_for(lambda: job_of(cloud, job.id).is_finished, timeout_s=JOB_TIMEOUT_S, what=f"the end of {job.action}")
-    return job_of(cloud, job.id)
+    def settle(cloud: Cloud) -> None:
+        def is_at_rest() -> bool:
+            with cloud.store.read() as connection:
+                left = jobs.unfinished(connection)
+            return not [job for job in left if awaits_guests or job.action != WATCH]
+
+        wait_for(is_at_rest, timeout_s=SETTLE_TIMEOUT_S, what=f"the end of {action}")
+
+    return Stage(cloud, kind=kind, settle=settle, awaits_guests=awaits_guests, stop_timeout_s=STOP_TIMEOUT_S)
 
 
 @contextmanager
@@ -75,32 +85,35 @@ def around_steps(around: Around) -> Iterator[None]:
         iaas.cloud.WORKFLOWS = before  # type: ignore[misc]  # as above
 
 
-def main() -> None:
-    """Arguments: tag, state folder, kind, action, step, before or after. Ends by SIGKILL at that step."""
-    tag, folder, kind, target_action, target_step, when = sys.argv[1:]
-    state_dir = Path(folder)
-
-    def around(action: str, step: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        ours = (action, step) == (target_action, target_step)
-        if ours and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        outcome = function(*arguments)
-        if ours:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return outcome
-
-    with around_steps(around), open_real_cloud(tag, state_dir) as cloud:
-        add_job = cloud.instances._add_job
-
-        def noted(*arguments: Any, **named: Any) -> Job:
-            """Written down inside the accepting transaction: the kill may come at any moment after it."""
-            job = add_job(*arguments, **named)
-            (state_dir / ACCEPTED).write_text(json.dumps({"instance": job.resource.id, "job": job.id}))
-            return job
-
-        cloud.instances._add_job = cloud.instances._creation._add_job = noted
-        ended(cloud, begin(cloud, target_action, kind)[1])
+def _fragile(backend: Backend, faults: Faults) -> Backend:
+    return replace(
+        backend,
+        compute={kind: _fragile_driver(driver, faults) for kind, driver in backend.compute.items()},
+        networks=_fragile_driver(backend.networks, faults),
+        images=_fragile_driver(backend.images, faults),
+    )
 
 
-if __name__ == "__main__":
-    main()
+def _fragile_driver(driver: D, faults: Faults) -> D:
+    return cast(D, _FragileDriver(driver, faults))  # it answers to everything the driver answers to
+
+
+class _FragileDriver:
+    """Stands before a driver and lets its calls fail, before or after their effect, as it is told."""
+
+    def __init__(self, driver: object, faults: Faults) -> None:
+        self._driver = driver
+        self._faults = faults
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._driver, name)
+        return self._fragile_call(name, value) if name in OPERATIONS else value
+
+    def _fragile_call(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._faults.strike(name, None, "before")
+            outcome = function(*arguments, **named)
+            self._faults.strike(name, None, "after")
+            return outcome
+
+        return call

@@ -16,14 +16,16 @@ from typing import Any
 import iaas.cloud
 from iaas.cloud import Cloud
 from iaas.drivers.interface import PermanentError
+from iaas.drivers.sim.faults import Faults
 from iaas.kernel.clock import CloudClock
 from iaas.resources.instances import Instance
 from iaas.resources.jobs import Job
-from tests.chaos.hooks import Around, Striker, wrapped
+from tests.chaos.hooks import Around, Striker, faults_of_world, wrapped
 from tests.chaos.plays import LAST_CALL, Stage, play
 from tests.factories import START, instance_row, job_of, make_cloud, settle
 
 WAIT_S = 60
+REAL_WAIT_S = 240
 NOT_REACHED = 3  # exit status of a process that came to its end because the step was never run
 
 _ACCEPTED = "accepted.json"
@@ -32,13 +34,18 @@ _TIME = "killed_at"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Death:
-    """Where to die: ``when`` (before or after) the do of ``step``, or its undo once the last effect has failed."""
+    """Where to die: ``when`` (before or after) the do of ``step``, or its undo once the last effect has failed.
+
+    ``tag`` and ``kind``: on that deployment of the real backend, which is always driven in the pool.
+    """
 
     action: str
     step: str
     when: str
     blocking: bool
     undoing: bool = False
+    tag: str | None = None
+    kind: str = "container"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,21 +61,26 @@ class Remains:
 
 
 def die(folder: Path, death: Death) -> Remains:
-    """Let a process of its own play the action on files in ``folder`` and die; return what is left.
+    """Let a process of its own play the action on simulated files in ``folder`` and die; return what is left.
 
     Fails when it ended in any other way than by the kill at that very step.
     """
+    fall(folder, death)
+    accepted = json.loads((folder / _ACCEPTED).read_text())
+    clock = CloudClock(start=datetime.fromisoformat((folder / _TIME).read_text()), scale=0)
+    return Remains(instance=accepted["instance"], job=accepted["job"], clock=clock)
+
+
+def fall(folder: Path, death: Death) -> None:
+    """As :func:`die`, on either backend; what was accepted is to be seen in the database."""
     process = _context().Process(target=_live, args=(str(folder), asdict(death)), daemon=True)
     process.start()
-    process.join(WAIT_S)
+    process.join(WAIT_S if death.tag is None else REAL_WAIT_S)
     status = process.exitcode
     if status is None:
         process.kill()
         process.join()
     assert status == -signal.SIGKILL, f"{death} ended with status {status} ({NOT_REACHED}: the step was not reached)"
-    accepted = json.loads((folder / _ACCEPTED).read_text())
-    clock = CloudClock(start=datetime.fromisoformat((folder / _TIME).read_text()), scale=0)
-    return Remains(instance=accepted["instance"], job=accepted["job"], clock=clock)
 
 
 def _context() -> ForkServerContext:
@@ -81,9 +93,16 @@ def _context() -> ForkServerContext:
 def _live(folder_name: str, told: dict[str, Any]) -> None:
     folder, death = Path(folder_name), Death(**told)
     clock = CloudClock(start=START, scale=0)
+    faults = Faults()
     within: Around = _just_do
     if death.undoing:
-        within = Striker(death.action, *LAST_CALL[death.action], "after", PermanentError("it broke"))
+        within = Striker(
+            death.action,
+            *LAST_CALL[death.action],
+            "after",
+            PermanentError("it broke"),
+            faults_of=faults_of_world if death.tag is None else lambda _backend: faults,
+        )
     target = (death.action, f"undo {death.step}" if death.undoing else death.step)
 
     def around(action: str, step: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
@@ -96,11 +115,23 @@ def _live(folder_name: str, told: dict[str, Any]) -> None:
         return outcome
 
     iaas.cloud.WORKFLOWS = wrapped(around)  # type: ignore[misc]  # this process lives for nothing else
-    cloud = make_cloud(folder, clock=clock, blocking=death.blocking)
-    instance, job = play(death.action, Stage(cloud))
-    (folder / _ACCEPTED).write_text(json.dumps({"instance": instance.id, "job": job.id}))
-    settle(cloud)
+    if death.tag is not None:
+        _live_really(folder, death, faults)
+    else:
+        cloud = make_cloud(folder, clock=clock, blocking=death.blocking)
+        instance, job = play(death.action, Stage(cloud))
+        (folder / _ACCEPTED).write_text(json.dumps({"instance": instance.id, "job": job.id}))
+        settle(cloud)
     os._exit(NOT_REACHED)
+
+
+def _live_really(folder: Path, death: Death, faults: Faults) -> None:
+    from tests.chaos.real_cloud import open_real_cloud, real_stage
+
+    with open_real_cloud(death.tag or "", folder, faults) as cloud:
+        stage = real_stage(cloud, death.kind, death.action)
+        play(death.action, stage)
+        stage.rest()
 
 
 def _just_do(_action: str, _step: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
