@@ -103,7 +103,7 @@ def list_rows(
     if len(rows) <= page.limit:
         return rows, None
     last = rows[page.limit - 1]
-    return rows[: page.limit], _encode_cursor(page, getattr(last, page.sort), last.id)
+    return rows[: page.limit], cursor_at(page, getattr(last, page.sort), last.id)
 
 
 @lru_cache(maxsize=512)  # shapes are as many as the requests make up, so the oldest must go
@@ -188,7 +188,8 @@ def label_condition(key: ColumnElement[Any], term: LabelTerm) -> ColumnElement[b
     return ~found if term.negated else found
 
 
-def _encode_cursor(page: Page, value: Any, last_id: object) -> str:
+def cursor_at(page: Page, value: Any, last_id: object) -> str:
+    """Return the cursor of the page after the row with that value to sort by, and that id."""
     shown = value.isoformat() if isinstance(value, datetime) else value
     text = json.dumps([("-" if page.descending else "") + page.sort, shown, last_id])
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
