@@ -24,7 +24,7 @@ bench:  ## start-up time, memory, simulated creations per second
 	@scripts/setup-python dev
 	@$(BIN)/python -m bench
 
-torture:  ## kill a loaded simulated server 200 times; nothing may be lost or doubled (ARGS="--kills 20")
+torture:  ## kill loaded servers, break every step on libvirt and LXD; an hour (ARGS=sim, ARGS="real --seed 7")
 	@scripts/torture $(ARGS)
 
 docs:  ## write anew what is generated in docs/: openapi.json, transitions.md, roles.md

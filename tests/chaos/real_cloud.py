@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,9 +15,9 @@ from iaas.cloud import Cloud
 from iaas.config import CloudConfig
 from iaas.db.repositories import jobs
 from iaas.db.store import Store
-from iaas.drivers.interface import Backend
+from iaas.drivers.interface import Backend, DriverError
 from iaas.drivers.real import RealOptions, build_real_backend
-from iaas.drivers.sim.faults import OPERATIONS, Faults
+from iaas.drivers.sim.faults import OPERATIONS, Faults, When
 from iaas.kernel.clock import CloudClock
 from iaas.kernel.ids import IdSource
 from tests.chaos.hooks import Around, wrapped
@@ -29,6 +30,34 @@ ZONES = ("zone-1",)
 WATCH = "instance.watch_guest"
 
 D = TypeVar("D")
+
+
+class FaultsOfAThread(Faults):
+    """Faults that hit only calls of the thread that asked for them.
+
+    A step makes its calls in one thread. Others make the same calls meanwhile: who watches for a guest inspects
+    its machine again and again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread: int | None = None
+
+    def fail_next(
+        self,
+        operation: str,
+        error: DriverError,
+        *,
+        count: int = 1,
+        resource_id: str | None = None,
+        when: When = "before",
+    ) -> None:
+        self._thread = threading.get_ident()
+        super().fail_next(operation, error, count=count, resource_id=resource_id, when=when)
+
+    def strike(self, operation: str, resource_id: str | None, when: When) -> None:
+        if threading.get_ident() == self._thread:
+            super().strike(operation, resource_id, when)
 
 
 @contextmanager

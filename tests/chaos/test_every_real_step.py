@@ -60,6 +60,12 @@ TWICE = sorted(WORKFLOWS) if ALL else SOME_TWICE
 UNDONE_TWICE = sorted({action for action, _ in undos()}) if ALL else SOME_UNDONE_TWICE
 
 
+def _faults() -> Faults:
+    from tests.chaos.real_cloud import FaultsOfAThread
+
+    return FaultsOfAThread()
+
+
 @dataclass
 class Place:
     """One deployment for all. One process at a time works on it: this one, or a victim."""
@@ -67,7 +73,7 @@ class Place:
     tag: str
     state_dir: Path
     around: Around | None = None
-    faults: Faults = field(default_factory=Faults)
+    faults: Faults = field(default_factory=_faults)
     _open: ExitStack = field(default_factory=ExitStack)
     _cloud: Cloud | None = None
 

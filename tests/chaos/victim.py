@@ -93,7 +93,7 @@ def _context() -> ForkServerContext:
 def _live(folder_name: str, told: dict[str, Any]) -> None:
     folder, death = Path(folder_name), Death(**told)
     clock = CloudClock(start=START, scale=0)
-    faults = Faults()
+    faults = _faults(death)
     within: Around = _just_do
     if death.undoing:
         within = Striker(
@@ -123,6 +123,14 @@ def _live(folder_name: str, told: dict[str, Any]) -> None:
         (folder / _ACCEPTED).write_text(json.dumps({"instance": instance.id, "job": job.id}))
         settle(cloud)
     os._exit(NOT_REACHED)
+
+
+def _faults(death: Death) -> Faults:
+    if death.tag is None:
+        return Faults()
+    from tests.chaos.real_cloud import FaultsOfAThread
+
+    return FaultsOfAThread()
 
 
 def _live_really(folder: Path, death: Death, faults: Faults) -> None:
