@@ -118,7 +118,7 @@ class Cloud:
         self.catalog = CatalogService(store, ids, frozenset(host.name for host in backend.hosts))
         self.quotas = Quotas(store, config.quotas)
         self.key_pairs = KeyPairService(store, ids, self.quotas)
-        retention = InstanceRetention(store, self.health, self.quotas, config.ghosts, self._add_job)
+        retention = InstanceRetention(store, ids, self.health, self.quotas, config.ghosts, self._add_job)
         self.instances = InstanceService(
             store,
             ids,

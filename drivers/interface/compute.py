@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -134,6 +134,15 @@ class ComputeDriver(Protocol):
         Raises:
             NotFoundError: there is no such machine.
             PermanentError: it is not stopped.
+        """
+        ...
+
+    def set_macs(self, machine_id: str, macs: Mapping[str, str]) -> None:
+        """Give NICs of a stopped machine these MACs, by NIC id; its other NICs keep theirs. Repeating does no harm.
+
+        Raises:
+            NotFoundError: there is no such machine.
+            PermanentError: it is not stopped, or has no such NIC.
         """
         ...
 

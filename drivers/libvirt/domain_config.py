@@ -13,6 +13,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from iaas.drivers.interface import PermanentError
+
 NAMESPACE = "urn:iaas:machine:1"
 MACHINE_TAG = f"{{{NAMESPACE}}}machine"
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
@@ -202,6 +204,27 @@ def with_shape(xml: str, *, vcpus: int, memory_mib: int) -> str:
             element.set("unit", "MiB")
     for element in domain.findall("vcpu"):
         element.text = str(vcpus)
+    return ElementTree.tostring(domain, encoding="unicode")
+
+
+def with_macs(xml: str, macs: Mapping[str, str]) -> str:
+    """Return the domain XML with other MACs, by tap; the very same text when nothing would change.
+
+    Raises:
+        PermanentError: it has no NIC with such a tap.
+    """
+    domain = ElementTree.fromstring(xml)  # noqa: S314 - libvirt's own output
+    found: dict[str, Element] = {}
+    for interface in domain.findall("devices/interface"):
+        target, element = interface.find("target"), interface.find("mac")
+        if target is not None and element is not None:
+            found[target.get("dev", "")] = element
+    if missing := macs.keys() - found.keys():
+        raise PermanentError(f"the machine has no NIC {', '.join(sorted(missing))}")
+    if all(found[tap].get("address") == mac for tap, mac in macs.items()):
+        return xml
+    for tap, mac in macs.items():
+        found[tap].set("address", mac)
     return ElementTree.tostring(domain, encoding="unicode")
 
 

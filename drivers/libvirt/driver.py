@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -35,6 +35,7 @@ from iaas.drivers.libvirt.domain_config import (
     Identity,
     InterfaceConfig,
     VirtType,
+    with_macs,
     with_root_disk,
     with_shape,
 )
@@ -231,6 +232,16 @@ class LibvirtComputeDriver:
             if (state.vcpus, state.memory_mib) == (vcpus, memory_mib):
                 return state
             return self._define(with_shape(domain.xml(), vcpus=vcpus, memory_mib=memory_mib)).need_state()
+
+    def set_macs(self, machine_id: str, macs: Mapping[str, str]) -> None:
+        with self._lock(machine_id):
+            domain = self._need(machine_id)
+            if domain.need_state().power not in {PowerState.STOPPED, PowerState.CRASHED}:
+                raise PermanentError("the machine must be stopped to be given other MACs")
+            before = domain.xml()
+            after = with_macs(before, {names.tap(self._tag, nic_id): mac for nic_id, mac in macs.items()})
+            if after != before:
+                self._define(after)
 
     # --- power ---
 

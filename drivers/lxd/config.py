@@ -131,6 +131,23 @@ def _devices(
     return devices
 
 
+def devices_with_macs(instance: Mapping[str, Any], macs: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the devices of ``instance`` that would change if its NICs had these MACs, by the host's link.
+
+    Raises:
+        PermanentError: it has no NIC with such a link.
+    """
+    nics = {device["host_name"]: name for name, device in instance["devices"].items() if device.get("host_name")}
+    if missing := macs.keys() - nics.keys():
+        raise PermanentError(f"the machine has no NIC {', '.join(sorted(missing))}")
+    changed = {}
+    for link, mac in macs.items():
+        device = instance["devices"][nics[link]]
+        if device.get("hwaddr") != mac:
+            changed[nics[link]] = {**device, "hwaddr": mac}
+    return changed
+
+
 def machine_state(instance: Mapping[str, Any], *, is_stopping: bool = False) -> MachineState:
     """Return LXD's ``instance`` as a state. ``is_stopping``: its guest was asked to stop and has not yet."""
     config = instance["config"]

@@ -114,6 +114,18 @@ class LXDComputeDriver:
             self._instances.configure(name, shape, action="resize the machine")
             return self._state(name)
 
+    def set_macs(self, machine_id: str, macs: Mapping[str, str]) -> None:
+        """See ``ComputeDriver.set_macs``."""
+        name = self._name(machine_id)
+        with self._locks[name]:
+            instance = self._instances.require(name)
+            if config.machine_state(instance).power not in {PowerState.STOPPED, PowerState.CRASHED}:
+                raise PermanentError("only a stopped machine can be given other MACs")
+            links = {names.container_veth(self._tag, nic_id): mac for nic_id, mac in macs.items()}
+            devices = config.devices_with_macs(instance, links)
+            if devices:
+                self._instances.set_devices(name, devices, action="give the machine other MACs")
+
     def remove_machine(self, machine_id: str) -> None:
         """See ``ComputeDriver.remove_machine``."""
         name = self._name(machine_id)

@@ -153,6 +153,13 @@ class LXDInstances:
             lambda: self._connection.run("patch", path, action=action, timeout_s=CHANGE_TIMEOUT_S, json=body)
         )
 
+    def set_devices(self, instance_name: str, devices: Mapping[str, Mapping[str, str]], *, action: str) -> None:
+        """Put these devices, whole, in the place of those with the same names; others stay."""
+        path, body = f"instances/{instance_name}", {"devices": {name: dict(each) for name, each in devices.items()}}
+        self._when_free(
+            lambda: self._connection.run("patch", path, action=action, timeout_s=CHANGE_TIMEOUT_S, json=body)
+        )
+
     def start(self, name: str, *, is_suspended: bool) -> None:
         """Start the machine, or let a suspended one go on."""
         self._set_power(name, {"action": "unfreeze" if is_suspended else "start"}, PowerState.RUNNING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from iaas.drivers.interface import (
@@ -159,6 +159,24 @@ class SimComputeDriver:
                     (vcpus, memory_mib, now_us + self._delay_us(Delay.RESIZE, machine_id), machine_id),
                 )
             return self._get(connection, machine_id).state(now_us)
+
+    def set_macs(self, machine_id: str, macs: Mapping[str, str]) -> None:
+        """Give NICs of a stopped machine these MACs.
+
+        Raises:
+            NotFoundError: there is no such machine.
+            PermanentError: it is not stopped, or has no such NIC.
+        """
+        with self.world.write("set_macs", machine_id) as connection:
+            machine = self._get(connection, machine_id)
+            if machine.power(self.world.now_us()) not in {PowerState.STOPPED, PowerState.CRASHED}:
+                raise PermanentError(f"machine {machine_id} must be stopped to be given other MACs")
+            for nic_id, mac in macs.items():
+                changed = connection.execute(
+                    "UPDATE nics SET mac = ? WHERE machine_id = ? AND nic_id = ?", (mac, machine_id, nic_id)
+                )
+                if not changed.rowcount:
+                    raise PermanentError(f"machine {machine_id} has no NIC {nic_id}")
 
     def start_machine(self, machine_id: str) -> MachineState:
         """Start the machine; it is STARTING until ``next_change_at``. Running or starting already is success.

@@ -17,6 +17,7 @@ OPERATIONS = frozenset(
         "check_available",
         "ensure_machine",
         "resize_machine",
+        "set_macs",
         "start_machine",
         "stop_machine",
         "remove_machine",

@@ -22,6 +22,7 @@ from iaas.kernel.errors import (
     PreconditionFailed,
     ResourceRef,
 )
+from iaas.kernel.ids import IdSource
 from iaas.resources.common import Principal, Role
 from iaas.resources.instances import Instance, InstanceStatus
 from iaas.resources.jobs import Job
@@ -32,6 +33,7 @@ from iaas.services.quotas import Quotas
 from iaas.transitions import INSTANCE_MOVES
 
 CHUNK = 200
+MAC_TRIES = 8  # one of four billion is taken rarely, eight in a row never
 MAX_CHUNKS = 100  # in one turn of the periodic task; the rest waits for the next
 
 
@@ -39,9 +41,16 @@ class InstanceRetention:
     """Recovers and purges deleted instances of one cloud."""
 
     def __init__(
-        self, store: Store, health: BackendHealth, quotas: Quotas, ghosts: Ghosts, add_job: Callable[..., Job]
+        self,
+        store: Store,
+        ids: IdSource,
+        health: BackendHealth,
+        quotas: Quotas,
+        ghosts: Ghosts,
+        add_job: Callable[..., Job],
     ) -> None:
         self._store = store
+        self._ids = ids
         self._health = health
         self._quotas = quotas
         self._ghosts = ghosts
@@ -58,7 +67,7 @@ class InstanceRetention:
     def recover(
         self, principal: Principal, instance_id: str, *, name: str | None = None, if_generation: int | None = None
     ) -> tuple[Instance, Job]:
-        """Bring a retained instance back, stopped; it has its old addresses unless others have them now.
+        """Bring a retained instance back, stopped; it has its old addresses and MACs unless others have them.
 
         Args:
             name: its new name, for when the old one is taken.
@@ -66,7 +75,7 @@ class InstanceRetention:
         Raises:
             NotFound: there is no such deleted instance.
             InvalidState: it was purged, or its time is over.
-            AlreadyExists: its name (or MAC) is taken.
+            AlreadyExists: its name is taken.
             OutOfCapacity: its host has no room for it now.
             QuotaExceeded: the project may not have it again.
         """
@@ -210,13 +219,6 @@ class InstanceRetention:
 
     def _claim_nics(self, tx: Tx, instance: Instance) -> None:
         for nic in (instance.retained or {})["nics"]:
-            if not shared.claim(tx, scope=f"mac:{instance.zone}", value=nic["mac"], resource_id=nic["id"]):
-                # Its machine has this MAC in it, and machines cannot be given another one.
-                raise AlreadyExists(
-                    f"the MAC address {nic['mac']} of instance {instance.id} is in use by another NIC now",
-                    code="mac_taken",
-                    resource=_ref(instance),
-                )
             instances.add_nic(
                 tx,
                 id=nic["id"],
@@ -224,9 +226,16 @@ class InstanceRetention:
                 network_id=nic["network_id"],
                 instance_id=instance.id,
                 device_index=nic["device_index"],
-                mac=nic["mac"],
+                mac=self._claim_mac(tx, instance.zone, nic),
                 address=None if nic["address"] is None else _claim_address(tx, nic),
             )
+
+    def _claim_mac(self, tx: Tx, zone: str, nic: dict[str, str]) -> str:
+        """Return the NIC's old MAC, or a new one when somebody else has that; the job gives it to the machine."""
+        for mac in (nic["mac"], *(self._ids.mac() for _ in range(MAC_TRIES))):
+            if shared.claim(tx, scope=f"mac:{zone}", value=mac, resource_id=nic["id"]):
+                return mac
+        raise OutOfCapacity("no free MAC address was found for it; try again")
 
 
 def _claim_address(tx: Tx, nic: dict[str, str]) -> str:

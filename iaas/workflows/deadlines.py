@@ -34,5 +34,6 @@ STEP_DEADLINES_S: Mapping[tuple[str, str], float] = {
     ("instance.purge", "remove_machine"): 300,
     ("instance.recover", "ensure_network"): 120,
     ("instance.recover", "find_machine"): 120,
+    ("instance.recover", "set_macs"): 120,
     ("instance.watch_guest", "await_guest"): 600,
 }

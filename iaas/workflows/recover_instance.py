@@ -1,6 +1,7 @@
 """Recover a retained instance: ports for its NICs, and its machine is found stopped as it was left.
 
-Name, addresses, MACs, vCPUs and memory were claimed when the job was accepted.
+Name, addresses, MACs, vCPUs and memory were claimed when the job was accepted. A MAC that somebody else had by then
+was replaced by another, which the machine gets here.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ def find_machine(ctx: Context) -> Outcome:
     return Done()
 
 
+def set_macs(ctx: Context) -> Outcome:
+    """Let the machine have the MACs of its NICs. No undo: whoever recovers it the next time sets them again."""
+    steps.driver_of(ctx).set_macs(ctx.instance.id, {nic.id: nic.mac for nic in ctx.instance.nics})
+    return Done()
+
+
 def mark_recovered(tx: Tx, ctx: Context) -> None:
     rest(tx, ctx, InstanceStatus.STOPPED, event="instance.recovered", purge_at=None, retained=None)
 
@@ -47,6 +54,7 @@ WORKFLOW = Workflow(
     steps=(
         Step("ensure_network", do=steps.ensure_network, undo=steps.remove_ports),
         Step("find_machine", do=find_machine),
+        Step("set_macs", do=set_macs),
         RowStep("mark_recovered", do=mark_recovered),
     ),
     on_failed=rest_as_retained,

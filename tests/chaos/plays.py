@@ -42,6 +42,7 @@ CALLS: dict[tuple[str, str], tuple[str, ...]] = {
     ("instance.purge", "remove_machine"): ("remove_machine",),
     ("instance.recover", "ensure_network"): ("ensure_network", "ensure_port"),
     ("instance.recover", "find_machine"): ("inspect_machine",),
+    ("instance.recover", "set_macs"): ("set_macs",),
     ("instance.watch_guest", "await_guest"): ("inspect_machine", "is_guest_ready"),
 }
 

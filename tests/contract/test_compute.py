@@ -132,6 +132,8 @@ def test_verbs_on_an_unknown_machine_raise_not_found(subject: ComputeSubject) ->
         driver.stop_machine(UNKNOWN, force=False)
     with pytest.raises(NotFoundError):
         driver.resize_machine(UNKNOWN, vcpus=1, memory_mib=128)
+    with pytest.raises(NotFoundError):
+        driver.set_macs(UNKNOWN, {})
     if ComputeCapability.CONSOLE in driver.capabilities:
         with pytest.raises(NotFoundError):
             driver.read_console(UNKNOWN, tail_bytes=10)
@@ -170,6 +172,18 @@ def test_resize_changes_a_stopped_machine_and_may_be_repeated(subject: ComputeSu
         state = subject.driver.resize_machine(spec.machine_id, vcpus=2, memory_mib=192)
         assert (state.vcpus, state.memory_mib, state.power) == (2, 192, PowerState.STOPPED)
     assert subject.driver.inspect_machine(spec.machine_id) == state
+
+
+def test_a_stopped_machine_takes_other_macs_and_may_be_told_again(subject: ComputeSubject) -> None:
+    spec = subject.new_spec()
+    subject.driver.ensure_machine(spec)
+    [nic] = spec.nics
+    for _ in range(2):
+        subject.driver.set_macs(spec.machine_id, {nic.nic_id: "52:54:00:12:34:56"})
+    subject.driver.set_macs(spec.machine_id, {})
+    with pytest.raises(PermanentError):
+        subject.driver.set_macs(spec.machine_id, {"nic-unknown0": "52:54:00:12:34:57"})
+    assert subject.driver.inspect_machine(spec.machine_id) == subject.driver.ensure_machine(spec)
 
 
 def test_ensure_after_a_resize_does_not_undo_it(subject: ComputeSubject) -> None:
@@ -293,12 +307,14 @@ def test_start_and_ensure_of_a_running_machine_change_nothing(running: SharedMac
     assert running.driver.is_guest_ready(running.machine_id)
 
 
-def test_a_running_machine_is_neither_resized_nor_rebuilt(running: SharedMachine) -> None:
+def test_a_running_machine_is_neither_resized_nor_rebuilt_nor_given_other_macs(running: SharedMachine) -> None:
     before = running.state()
     with pytest.raises(PermanentError):
         running.driver.resize_machine(running.machine_id, vcpus=2, memory_mib=256)
     with pytest.raises(PermanentError):
         running.driver.ensure_machine(replace(running.spec, generation=running.spec.generation + 1))
+    with pytest.raises(PermanentError):
+        running.driver.set_macs(running.machine_id, {running.spec.nics[0].nic_id: "52:54:00:12:34:56"})
     assert running.state() == before
 
 
