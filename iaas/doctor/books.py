@@ -1,11 +1,30 @@
-"""Holds the database against itself: counters, the label index, claims, jobs. One consistent view."""
+"""Holds the database against itself: counters, the label index, claims, jobs.
+
+Each part is one statement, or one page of rows beside what belongs to them, in one consistent view. What is wrong is
+searched for by the database, so no more is held here than a page.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, case, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Integer,
+    Row,
+    Select,
+    Table,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+)
 
 from iaas.db.models import (
     AllocationRow,
@@ -16,6 +35,7 @@ from iaas.db.models import (
     LabelRow,
     NICRow,
 )
+from iaas.db.store import Store
 from iaas.doctor.findings import Drift, Finding
 from iaas.kernel.errors import ResourceRef
 from iaas.resources.jobs import JobStatus
@@ -33,7 +53,7 @@ UNFINISHED = (JobStatus.QUEUED, JobStatus.RUNNING)
 RESOURCES = ("vcpus", "memory_mib", "disk_gib")
 
 # Tables whose ids hold claims or labels, and which word they go by.
-_HOLDERS = {
+HOLDERS = {
     "instances": "instance",
     "nics": "nic",
     "images": "image",
@@ -45,20 +65,39 @@ _HOLDERS = {
     "hosts": "host",
     "zones": "zone",
 }
+LABELLED = {word: name for name, word in HOLDERS.items() if "labels" in Base.metadata.tables[name].c}
 
 
-def check_books(connection: Connection, *, is_known_job: Callable[[str], bool]) -> Iterator[Finding]:
-    """Yield every way in which one table contradicts another.
+def check_books(store: Store, *, is_known_job: Callable[[str], bool], page: int) -> Iterator[Finding]:
+    """Yield every way in which one table contradicts another. Whoever takes them must not use the store meanwhile.
 
     Args:
         is_known_job: whether the executor has the job on its agenda or at hand.
+        page: how many rows are held at a time.
     """
-    yield from _host_counters(connection)
-    yield from _quota_counters(connection)
-    yield from _label_index(connection)
-    yield from _orphan_claims(connection)
-    yield from _lost_claims(connection)
-    yield from _jobs_and_transitions(connection, is_known_job)
+    for check in (_host_counters, _quota_counters):
+        with store.read() as connection:
+            yield from check(connection)
+    for word, name in LABELLED.items():
+        yield from _label_index(store, word, Base.metadata.tables[name], page)
+    for query, describe in (
+        (_unlabelled(), lambda row: _label_finding("resource", row.resource_id)),
+        (_unclaimed(), _orphan_claim),
+        *((lost, _lost_claim) for lost in _unheld()),
+        (_unfinished(), lambda row: None if is_known_job(row.id) else _stuck_job(row)),
+        (_stranded(), _stranded_transition),
+    ):
+        yield from _described(store, query, describe, page)
+
+
+def _described(
+    store: Store, query: Select[Any], describe: Callable[[Row[Any]], Finding | None], page: int
+) -> Iterator[Finding]:
+    """Yield what ``describe`` makes of each row; the rows come as they are taken."""
+    with store.read() as connection:
+        for row in connection.execute(query.execution_options(yield_per=page)):
+            if (finding := describe(row)) is not None:
+                yield finding
 
 
 def held(name: str) -> ColumnElement[int]:
@@ -111,22 +150,28 @@ def _quota_counters(connection: Connection) -> Iterator[Finding]:
         )
 
 
-def _label_index(connection: Connection) -> Iterator[Finding]:
-    indexed: dict[str, dict[str, str]] = {}
-    for row in connection.execute(select(_labels)):
-        indexed.setdefault(row.resource_id, {})[row.key] = row.value
-    for table_name, word in _HOLDERS.items():
-        table = Base.metadata.tables[table_name]
-        if "labels" not in table.c:
-            continue
-        columns = [table.c.id, table.c.labels, *([table.c.deleted_at] if "deleted_at" in table.c else [])]
-        for row in connection.execute(select(*columns)):
+def _label_index(store: Store, word: str, table: Table, page: int) -> Iterator[Finding]:
+    columns = [table.c.id, table.c.labels, *([table.c.deleted_at] if "deleted_at" in table.c else [])]
+    after = ""
+    while True:
+        with store.read() as connection:
+            rows = connection.execute(select(*columns).where(table.c.id > after).order_by(table.c.id).limit(page)).all()
+            indexed: dict[str, dict[str, str]] = {row.id: {} for row in rows}
+            for label in connection.execute(select(_labels).where(_labels.c.resource_id.in_(indexed))):
+                indexed[label.resource_id][label.key] = label.value
+        for row in rows:
             is_deleted = getattr(row, "deleted_at", None) is not None
-            listed = indexed.pop(row.id, {})
-            if listed != ({} if is_deleted else row.labels):
+            if indexed[row.id] != ({} if is_deleted else row.labels):
                 yield _label_finding(word, row.id)
-    for resource_id in sorted(indexed):
-        yield _label_finding("resource", resource_id)
+        if len(rows) < page:
+            return
+        after = rows[-1].id
+
+
+def _unlabelled() -> Select[Any]:
+    """Entries of the label index that belong to nothing."""
+    nobody = [~_row_of(name, _labels.c.resource_id) for name in LABELLED.values()]
+    return select(_labels.c.resource_id).where(*nobody).distinct()
 
 
 def _label_finding(word: str, resource_id: str) -> Finding:
@@ -138,88 +183,102 @@ def _label_finding(word: str, resource_id: str) -> Finding:
     )
 
 
-def _orphan_claims(connection: Connection) -> Iterator[Finding]:
+def _unclaimed() -> Select[Any]:
     """Claims of what does not exist, or is deleted or failed to come and so holds nothing."""
-    alive: set[str] = set()
-    for table_name in _HOLDERS:
-        table = Base.metadata.tables[table_name]
-        query = select(table.c.id)
-        if "deleted_at" in table.c:
-            query = query.where(table.c.deleted_at.is_(None))
-        alive.update(connection.execute(query).scalars())
-    for row in connection.execute(select(_allocations)):
-        if row.resource_id not in alive:
-            yield Finding(
-                drift=Drift.ORPHAN_CLAIM,
-                resource=ResourceRef("claim", row.resource_id),
-                message=f"{row.value} ({row.scope}) is held by {row.resource_id}, which does not exist",
-                repair="the claim is given back",
-                scope=row.scope,
-                found=row.value,
-            )
+    return select(_allocations).where(*(~_row_of(name, _allocations.c.resource_id, alive=True) for name in HOLDERS))
 
 
-def _lost_claims(connection: Connection) -> Iterator[Finding]:
-    claims = {(row.scope, row.value): row.resource_id for row in connection.execute(select(_allocations))}
-    columns = ("id", "project_id", "name", "zone", "host_id")
-    zones: dict[str, str] = {}
-    query = select(*(_instances.c[name] for name in columns)).where(
-        _instances.c.deleted_at.is_(None), _instances.c.host_id.is_not(None)
+def _row_of(table_name: str, resource_id: ColumnElement[Any], *, alive: bool = False) -> ColumnElement[bool]:
+    table = Base.metadata.tables[table_name]
+    found = exists().where(table.c.id == resource_id)
+    return found.where(table.c.deleted_at.is_(None)) if alive and "deleted_at" in table.c else found
+
+
+def _orphan_claim(row: Row[Any]) -> Finding:
+    return Finding(
+        drift=Drift.ORPHAN_CLAIM,
+        resource=ResourceRef("claim", row.resource_id),
+        message=f"{row.value} ({row.scope}) is held by {row.resource_id}, which does not exist",
+        repair="the claim is given back",
+        scope=row.scope,
+        found=row.value,
     )
-    for row in connection.execute(query):
-        zones[row.id] = row.zone
-        yield from _lost(claims, name_scope(row.project_id), row.name, ResourceRef("instance", row.id), row.project_id)
-    for nic in connection.execute(select(_nics)):
-        zone = zones.get(nic.instance_id)
-        if zone is None:
-            continue
-        holder = ResourceRef("nic", nic.id)
-        yield from _lost(claims, f"mac:{zone}", nic.mac, holder, nic.project_id)
-        if nic.address is not None:
-            yield from _lost(claims, f"address:{nic.network_id}", nic.address, holder, nic.project_id)
 
 
-def _lost(
-    claims: dict[tuple[str, str], Any], scope: str, value: str, holder: ResourceRef, project_id: str
-) -> Iterator[Finding]:
-    owner = claims.get((scope, value))
-    if owner == holder.id:
-        return
-    taken = f"; {owner} holds it" if owner else ""
-    yield Finding(
+def _unheld() -> Iterator[Select[Any]]:
+    """Names, MACs and addresses of what is on a host that are not claimed, or by another."""
+    placed = and_(_instances.c.deleted_at.is_(None), _instances.c.host_id.is_not(None))
+    nics = _nics.join(_instances, _nics.c.instance_id == _instances.c.id)
+    yield _without_claim(
+        "instance", _instances, _instances, literal(name_scope("")) + _instances.c.project_id, _instances.c.name
+    ).where(placed)
+    yield _without_claim("nic", _nics, nics, literal("mac:") + _instances.c.zone, _nics.c.mac).where(placed)
+    yield _without_claim("nic", _nics, nics, literal("address:") + _nics.c.network_id, _nics.c.address).where(
+        placed, _nics.c.address.is_not(None)
+    )
+
+
+def _without_claim(
+    word: str, holder: FromClause, source: FromClause, scope: ColumnElement[Any], value: ColumnElement[Any]
+) -> Select[Any]:
+    owner = _allocations.c.resource_id
+    claim = and_(_allocations.c.scope == scope, _allocations.c.value == value)
+    return (
+        select(
+            literal(word).label("word"),
+            holder.c.id,
+            holder.c.project_id,
+            scope.label("scope"),
+            value.label("value"),
+            owner.label("owner"),
+        )
+        .select_from(source.outerjoin(_allocations, claim))
+        .where(or_(owner.is_(None), owner != holder.c.id))
+    )
+
+
+def _lost_claim(row: Row[Any]) -> Finding:
+    taken = f"; {row.owner} holds it" if row.owner else ""
+    return Finding(
         drift=Drift.LOST_CLAIM,
-        resource=holder,
-        message=f"it uses {value} ({scope}) without a claim on it{taken}",
-        repair=None if owner else "the claim is written",
-        project_id=project_id,
-        scope=scope,
-        found=value,
+        resource=ResourceRef(row.word, row.id),
+        message=f"it uses {row.value} ({row.scope}) without a claim on it{taken}",
+        repair=None if row.owner else "the claim is written",
+        project_id=row.project_id,
+        scope=row.scope,
+        found=row.value,
     )
 
 
-def _jobs_and_transitions(connection: Connection, is_known_job: Callable[[str], bool]) -> Iterator[Finding]:
-    unfinished = select(_jobs).where(_jobs.c.status.in_(UNFINISHED))
-    working: set[str] = set()
-    for job in connection.execute(unfinished):
-        working.add(job.resource_id)
-        if not is_known_job(job.id):
-            yield Finding(
-                drift=Drift.STUCK_JOB,
-                resource=ResourceRef("job", job.id),
-                message=f"{job.action} of {job.resource_id} is {job.status} at {job.step_name}, and nobody works on it",
-                repair="the job is put onto the agenda again",
-                project_id=job.project_id,
-            )
-    columns = ("id", "project_id", "transition", "generation")
-    query = select(*(_instances.c[name] for name in columns)).where(_instances.c.transition.is_not(None))
-    for row in connection.execute(query):
-        if row.id not in working:
-            yield Finding(
-                drift=Drift.STRANDED_TRANSITION,
-                resource=ResourceRef("instance", row.id),
-                message=f"it is {row.transition}, but no job would end that",
-                repair="it comes to rest in the state that its machine is in, or as failed without one",
-                project_id=row.project_id,
-                generation=row.generation,
-                found=row.transition,
-            )
+def _unfinished() -> Select[Any]:
+    columns = (_jobs.c[name] for name in ("id", "project_id", "action", "resource_id", "status", "step_name"))
+    return select(*columns).where(_jobs.c.status.in_(UNFINISHED))
+
+
+def _stuck_job(row: Row[Any]) -> Finding:
+    return Finding(
+        drift=Drift.STUCK_JOB,
+        resource=ResourceRef("job", row.id),
+        message=f"{row.action} of {row.resource_id} is {row.status} at {row.step_name}, and nobody works on it",
+        repair="the job is put onto the agenda again",
+        project_id=row.project_id,
+    )
+
+
+def _stranded() -> Select[Any]:
+    """Instances in a transition that no job would end."""
+    columns = (_instances.c[name] for name in ("id", "project_id", "transition", "generation"))
+    job = exists().where(_jobs.c.resource_id == _instances.c.id, _jobs.c.status.in_(UNFINISHED))
+    return select(*columns).where(_instances.c.transition.is_not(None), ~job)
+
+
+def _stranded_transition(row: Row[Any]) -> Finding:
+    return Finding(
+        drift=Drift.STRANDED_TRANSITION,
+        resource=ResourceRef("instance", row.id),
+        message=f"it is {row.transition}, but no job would end that",
+        repair="it comes to rest in the state that its machine is in, or as failed without one",
+        project_id=row.project_id,
+        generation=row.generation,
+        found=row.transition,
+    )

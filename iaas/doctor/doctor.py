@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import structlog
 
@@ -14,10 +15,10 @@ from iaas.db.repositories import events, instances, jobs
 from iaas.db.store import Store, Tx
 from iaas.doctor.books import check_books
 from iaas.doctor.compare import compare
-from iaas.doctor.findings import Drift, Finding, Report
+from iaas.doctor.findings import Drift, Finding, Findings, Report
 from iaas.doctor.repair import NoLongerTrueError, Repairs
 from iaas.doctor.shelf import ReportShelf
-from iaas.doctor.survey import look
+from iaas.doctor.survey import PAGE, Survey
 from iaas.drivers.interface import Backend, DriverError
 from iaas.jobs.executor import Executor
 from iaas.kernel.clock import Clock
@@ -39,6 +40,7 @@ class Doctor:
         knows_job: whether somebody works on an unfinished job; the executor of this process when absent.
         submit_job: lets somebody work on one; the executor of this process when absent.
         shelf: where the last report is when several processes have doctors; with this one when absent.
+        page: how many rows, machines or ports are held at a time.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Doctor:
         knows_job: Callable[[str], bool] | None = None,
         submit_job: Callable[[str], None] | None = None,
         shelf: ReportShelf | None = None,
+        page: int = PAGE,
     ) -> None:
         self._store = store
         self._backend = backend
@@ -63,6 +66,7 @@ class Doctor:
         self._knows_job = knows_job or executor.knows
         self._repairs = Repairs(store, backend, submit_job or executor.submit)
         self._shelf = shelf
+        self._page = page
         self._lock = threading.Lock()
         self._last: Report | None = None
         self._looked_at_s = float("-inf")  # monotonic
@@ -97,17 +101,7 @@ class Doctor:
             wanted = [each for each in self._look().findings if each.repair is not None and each.key in earlier]
             repaired, failed = self._mend(wanted)
             after = self._look()
-            return self._tell(
-                Report(
-                    looked_at=after.looked_at,
-                    duration_s=after.duration_s,
-                    checked=after.checked,
-                    findings=after.findings,
-                    unchecked=after.unchecked,
-                    repaired=tuple(repaired),
-                    failed=failed,
-                )
-            )
+            return self._tell(replace(after, repaired=tuple(repaired), failed=failed))
 
     def look_in_passing(self) -> None:
         """The periodic look: not when another was a moment ago (a cloud clock may run fast), nor in huge clouds."""
@@ -137,23 +131,19 @@ class Doctor:
     def _look(self) -> Report:
         began_s = time.monotonic()
         looked_at = self._clock.now()
-        survey = look(self._store, self._backend)
-        findings = list(compare(survey))
-        with self._store.read() as connection:
-            findings += check_books(connection, is_known_job=self._knows_job)
-        findings = [each for each in findings if each.drift is not Drift.STUCK_JOB or self._is_stuck(each)]
-        findings.sort(key=lambda finding: finding.key)
+        survey = Survey(self._store, self._backend, page=self._page)
+        found, stuck = Findings(compare(survey)), Findings()
+        for finding in check_books(self._store, is_known_job=self._knows_job, page=self._page):
+            (stuck if finding.drift is Drift.STUCK_JOB else found).add(finding)
+        for finding in stuck.kept:
+            if self._is_stuck(finding):
+                found.add(finding)
         return Report(
             looked_at=looked_at,
             duration_s=time.monotonic() - began_s,
-            checked={
-                "instances": len(survey.rows.instances),
-                "machines": sum(map(len, survey.machines.values())),
-                "networks": len(survey.networks or ()),
-                "ports": sum(map(len, survey.ports.values())),
-                "images": len(survey.images or ()),
-            },
-            findings=tuple(findings),
+            checked=survey.checked,
+            findings=tuple(sorted(found.kept, key=lambda finding: finding.key)),
+            omitted=found.omitted + stuck.omitted,
             unchecked=survey.unchecked,
         )
 

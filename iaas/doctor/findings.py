@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from iaas.kernel.errors import ResourceRef
+
+MOST_FINDINGS = 10_000  # of one look
 
 
 class Drift(StrEnum):
@@ -53,6 +55,25 @@ class Finding:
         return (self.drift, self.resource.type, self.resource.id, self.scope, self.found)
 
 
+class Findings:
+    """What one look has found: every drift is counted, the first ``MOST_FINDINGS`` are kept.
+
+    A backend that lost everything is one fact, not a million; a repair mends those that are kept, the next one more.
+    """
+
+    def __init__(self, found: Iterable[Finding] = ()) -> None:
+        self.kept: list[Finding] = []
+        self.omitted: Counter[str] = Counter()
+        for finding in found:
+            self.add(finding)
+
+    def add(self, finding: Finding) -> None:
+        if len(self.kept) < MOST_FINDINGS:
+            self.kept.append(finding)
+        else:
+            self.omitted[finding.drift.value] += 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """One look. ``unchecked`` says what could not be asked, and why: nothing is known about that."""
@@ -61,6 +82,7 @@ class Report:
     duration_s: float
     checked: Mapping[str, int]
     findings: tuple[Finding, ...]
+    omitted: Mapping[str, int] = field(default_factory=dict)  # findings beyond those, by drift
     unchecked: Mapping[str, str] = field(default_factory=dict)
     repaired: tuple[Finding, ...] = ()
     failed: Mapping[tuple[str, str, str, str, str], str] = field(default_factory=dict)  # repairs, by key, and why
@@ -69,4 +91,4 @@ class Report:
     def counts(self) -> Mapping[str, int]:
         """How many there are of each drift; every kind is there, most with 0."""
         counted = Counter(str(finding.drift) for finding in self.findings)
-        return {drift.value: counted[drift.value] for drift in Drift}
+        return {drift.value: counted[drift.value] + self.omitted.get(drift.value, 0) for drift in Drift}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import case, delete, select, update
 
 from iaas.db.models import AllocationRow, Base, HostRow, InstanceRow, NICRow
 from iaas.db.models.quotas import QuotaRow
 from iaas.db.repositories import events, instances, networks, shared
 from iaas.db.store import Store, Tx
-from iaas.doctor.books import RESOURCES, held
+from iaas.doctor.books import LABELLED, RESOURCES, held
 from iaas.doctor.findings import Drift, Finding
 from iaas.drivers.interface import Backend, MachineKind, PortSpec, PowerState
 from iaas.resources.instances import Instance, InstanceStatus
@@ -22,18 +22,6 @@ _instances = InstanceRow.__table__
 _nics = NICRow.__table__
 _hosts = HostRow.__table__
 _allocations = AllocationRow.__table__
-
-_LABELLED = {
-    "instance": "instances",
-    "image": "images",
-    "flavor": "flavors",
-    "key_pair": "key_pairs",
-    "project": "projects",
-    "api_token": "api_tokens",
-    "access_key": "access_keys",
-    "host": "hosts",
-    "zone": "zones",
-}
 
 
 class NoLongerTrueError(Exception):
@@ -56,6 +44,7 @@ class Repairs:
             Drift.LEAKED_MACHINE: self._remove_machine,
             Drift.WRONG_STATE: self._follow_state,
             Drift.WRONG_SHAPE: self._reshape,
+            Drift.WRONG_PLACEMENT: self._follow_placement,
             Drift.LOST_NETWORK: self._ensure_network,
             Drift.LEAKED_NETWORK: self._remove_network,
             Drift.LOST_PORT: self._ensure_port,
@@ -109,14 +98,35 @@ class Repairs:
         def work(tx: Tx) -> None:
             if not instances.change(tx, finding.resource.id, expect=expect, status=status, transition=None, **changes):
                 raise NoLongerTrueError
-            events.add(
-                tx,
-                type=event,
-                project_id=finding.project_id or "",
-                resource=finding.resource,
-                generation=instances.generation_of(tx.connection, finding.resource.id),
-                data={"reason": "doctor", "drift": finding.drift.value},
-            )
+            _tell(tx, finding, event)
+
+        self._store.write(work)
+
+    def _follow_placement(self, finding: Finding) -> None:
+        """Let the row name the host that the machine is on, and that host hold what the other held for it."""
+        instance = self._instance(finding)
+        if instance is None or instance.host_id is None:
+            raise NoLongerTrueError
+        was, now = instance.host_id, finding.found
+        amounts = {
+            "vcpus": instance.vcpus,
+            "memory_mib": instance.memory_mib,
+            "disk_gib": instance.root_disk_gib,
+        }
+        expect = {"generation": finding.generation, "transition": None, "deleted_at": None, "host_id": was}
+
+        def work(tx: Tx) -> None:
+            if not instances.change(tx, instance.id, expect=expect, host_id=now):
+                raise NoLongerTrueError
+            for host_id in sorted((was, now)):  # in one order, so that no two wait for each other
+                sign = 1 if host_id == now else -1
+                used = {
+                    column: case((column + sign * amount < 0, 0), else_=column + sign * amount)
+                    for name, amount in amounts.items()
+                    for column in (_hosts.c[f"{name}_used"],)
+                }
+                tx.connection.execute(update(HostRow).where(_hosts.c.id == host_id).values(used))
+            _tell(tx, finding, "instance.moved")
 
         self._store.write(work)
 
@@ -233,7 +243,7 @@ class Repairs:
 
         def work(tx: Tx) -> None:
             labels: Mapping[str, str] = {}
-            if (name := _LABELLED.get(finding.resource.type)) is not None:
+            if (name := LABELLED.get(finding.resource.type)) is not None:
                 table = Base.metadata.tables[name]
                 row = tx.connection.execute(select(table).where(table.c.id == resource_id)).first()
                 if row is not None and getattr(row, "deleted_at", None) is None:
@@ -259,6 +269,17 @@ class Repairs:
 
     def _resume_job(self, finding: Finding) -> None:
         self._submit_job(finding.resource.id)
+
+
+def _tell(tx: Tx, finding: Finding, event: str) -> None:
+    events.add(
+        tx,
+        type=event,
+        project_id=finding.project_id or "",
+        resource=finding.resource,
+        generation=instances.generation_of(tx.connection, finding.resource.id),
+        data={"reason": "doctor", "drift": finding.drift.value},
+    )
 
 
 def _stands_for_a_machine(row: Instance) -> bool:

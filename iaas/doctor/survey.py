@@ -1,25 +1,32 @@
-"""Looks at both sides: the rows, what the backends have, and the rows again.
+"""Looks at both sides, page by page: some rows, what the backends have of them, and the same rows again.
 
 Work goes on meanwhile. So only what stood still is judged: an instance whose row is the same before and after
 the backends were asked, and at rest. Machines are made under ids that were written down before, so what has no
-row at the second reading never had one, or has none any more.
+row after it was seen never had one, or has none any more.
+
+Never more than a page of rows, machines or ports is held at a time, so a look at a million instances takes longer than
+one at a hundred, and no more memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from iaas.db.models import HostRow, ImageRow, InstanceRow, NICRow
 from iaas.db.repositories import networks
 from iaas.db.store import Store
 from iaas.drivers.interface import Backend, DriverError, MachineKind, MachineState
-from iaas.resources.catalog import Network
+from iaas.resources.instances import InstanceStatus
 
 T = TypeVar("T")
+
+PAGE = 1000
 
 _instances = InstanceRow.__table__
 _nics = NICRow.__table__
@@ -33,108 +40,208 @@ _COLUMNS = [
         "host_id", "disk_generation", "deleted_at", "purge_at", "purged_at",
     )
 ]  # fmt: skip
+_PORT = select(_nics.c.id, _nics.c.instance_id, _nics.c.network_id, _nics.c.address, _instances.c.transition).join_from(
+    _nics, _instances, _nics.c.instance_id == _instances.c.id, isouter=True
+)
 
-
-@dataclass(frozen=True, slots=True)
-class NICSeen:
-    id: str
-    instance_id: str | None
-    network_id: str
-    mac: str
-    address: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The database at one moment. ``instances`` holds those that may have a machine, deleted ones included."""
-
-    instances: Mapping[str, Any]
-    nics: Mapping[str, NICSeen]
-    networks: Mapping[str, Network]
-    host_zones: Mapping[str, str]
-    images: frozenset[str]
+InstanceSeen = Row[Any]
+NICSeen = Row[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """Both sides. A kind, network or part that did not answer is in ``unchecked`` and in none of the others."""
+class Page:
+    """Some instances that stood still, and what the backends have of them.
 
-    before: Rows
-    rows: Rows  # as they were last
-    moving: frozenset[str]  # instances that are not to be judged
+    A kind or network that did not answer is in neither ``machines`` nor ``ports``.
+    """
+
+    instances: Mapping[str, InstanceSeen]
+    nics: Collection[NICSeen]  # of the running ones
     machines: Mapping[MachineKind, Mapping[str, MachineState]]
-    networks: frozenset[str] | None
-    ports: Mapping[str, frozenset[str]]
-    images: frozenset[str] | None
-    unchecked: Mapping[str, str] = field(default_factory=dict)
+    ports: Mapping[str, Collection[str]]  # ids of NICs by network id
+    host_zones: Mapping[str, str]
 
 
-def look(store: Store, backend: Backend) -> Survey:
-    """Return what both sides say now. Asks the drivers, so it may take as long as they do."""
-    before = read_rows(store)
-    unchecked: dict[str, str] = {}
-    machines = {}
-    for kind, driver in backend.compute.items():
-        found = _asked(kind.value, driver.inventory, unchecked)
-        if found is not None:
-            machines[kind] = {state.machine_id: state for state in found}
-    present = _asked("networks", backend.networks.networks, unchecked)
-    ports: dict[str, frozenset[str]] = {}
-    for network_id in sorted({state.network_id for state in present or ()}):
-        held = _asked(f"ports of {network_id}", lambda at=network_id: backend.networks.ports(at), unchecked)  # type: ignore[misc]  # bound now: the loop goes on
-        if held is not None:
-            ports[network_id] = frozenset(port.nic_id for port in held)
-    images = _asked("images", backend.images.inventory, unchecked)
-    after = read_rows(store)
-    return Survey(
-        before=before,
-        rows=after,
-        moving=_moving(before, after),
-        machines=machines,
-        networks=None if present is None else frozenset(state.network_id for state in present),
-        ports=ports,
-        images=None if images is None else frozenset(state.image_id for state in images),
-        unchecked=unchecked,
-    )
+class Survey:
+    """One look at a cloud.
+
+    Args:
+        page: how many rows, machines or ports are held at a time.
+    """
+
+    def __init__(self, store: Store, backend: Backend, *, page: int = PAGE) -> None:
+        self._store = store
+        self._backend = backend
+        self._page = page
+        self.unchecked: dict[str, str] = {}
+        """What did not answer, and why: nothing is concluded from its silence."""
+        self.checked: Counter[str] = Counter(instances=0, machines=0, networks=0, ports=0, images=0)
+        """How many of each were looked at."""
+
+    def pages(self, present: Collection[str]) -> Iterator[Page]:
+        """Yield all instances that may have a machine, retained ones included, but for those that are in motion.
+
+        Args:
+            present: the networks that the host has; the ports of others are not asked for.
+        """
+        after = ""
+        while True:
+            with self._store.read() as connection:
+                before = _present(connection, after=after, limit=self._page)
+                nics = _nics_of(connection, before)
+            if not before:
+                return
+            after = before[-1].id
+            self.checked["instances"] += len(before)
+            machines = dict(self._machines_of(before))
+            ports = dict(self._ports_of([nic for nic in nics if nic.network_id in present]))
+            with self._store.read() as connection:
+                now = _by_id(connection, [row.id for row in before])
+                hosts = {row.host_id for row in before if row.host_id is not None}
+                hosts |= {state.host_id for found in machines.values() for state in found.values() if state.host_id}
+                zones = select(_hosts.c.id, _hosts.c.zone).where(_hosts.c.id.in_(hosts))
+                host_zones = {row.id: row.zone for row in connection.execute(zones)}
+            still = {row.id: row for row in before if now.get(row.id) == row and row.transition is None}
+            yield Page(
+                instances=still,
+                nics=[nic for nic in nics if nic.instance_id in still],
+                machines=machines,
+                ports=ports,
+                host_zones=host_zones,
+            )
+
+    def stray_machines(self, kind: MachineKind) -> Iterator[MachineState]:
+        """Yield the machines of a kind that no row stands for."""
+        driver = self._backend.compute[kind]
+        after = ""
+        while True:
+            found = self._asked(kind.value, partial(driver.inventory, after=after, limit=self._page))
+            if not found:
+                return
+            after = found[-1].machine_id
+            self.checked["machines"] += len(found)
+            suspects = self._without_row(kind, [state.machine_id for state in found])
+            if not suspects:
+                continue
+            # Asked again: between the backend's answer and the look at the rows it may have been removed, row and all.
+            again = self._asked(kind.value, partial(driver.inventory, only=suspects))
+            if again is None:
+                return
+            confirmed = self._without_row(kind, list(suspects))
+            for state in again:
+                if state.machine_id in confirmed and confirmed[state.machine_id] == suspects[state.machine_id]:
+                    yield state
+
+    def stray_ports(self, network_id: str) -> Iterator[str]:
+        """Yield the ids of NICs that have a port in the network and no row in it."""
+        what, after = f"ports of {network_id}", ""
+        ask = partial(self._backend.networks.ports, network_id)
+        while True:
+            found = self._asked(what, partial(ask, after=after, limit=self._page))
+            if not found:
+                return
+            after = found[-1].nic_id
+            self.checked["ports"] += len(found)
+            suspects = self._not_in(network_id, [port.nic_id for port in found])
+            if not suspects:
+                continue
+            again = self._asked(what, partial(ask, only=suspects))  # as above
+            if again is None:
+                return
+            confirmed = self._not_in(network_id, suspects)
+            yield from (port.nic_id for port in again if port.nic_id in confirmed)
+
+    def stray_images(self) -> list[str]:
+        """Return the ids of images that are on the host and in no row."""
+        found = self._asked("images", self._backend.images.inventory) or []
+        self.checked["images"] += len(found)
+        with self._store.read() as connection:
+            known = set(connection.execute(select(_images.c.id)).scalars())
+        return sorted({state.image_id for state in found} - known)
+
+    def networks(self) -> frozenset[str] | None:
+        """Return the ids of the networks that the host has; None when it does not answer."""
+        found = self._asked("networks", self._backend.networks.networks)
+        if found is None:
+            return None
+        self.checked["networks"] = len(found)
+        return frozenset(state.network_id for state in found)
+
+    def known_networks(self) -> frozenset[str]:
+        """Return the ids of the networks in the database."""
+        with self._store.read() as connection:
+            return frozenset(network.id for network in networks.list_all(connection))
+
+    # -- asking -------------------------------------------------------------------------------------------
+
+    def _machines_of(self, rows: Collection[InstanceSeen]) -> Iterator[tuple[MachineKind, dict[str, MachineState]]]:
+        for kind, driver in self._backend.compute.items():
+            ids = [row.id for row in rows if row.kind == kind]
+            found = self._asked(kind.value, partial(driver.inventory, only=ids)) if ids else []
+            if found is not None:
+                yield kind, {state.machine_id: state for state in found}
+
+    def _ports_of(self, nics: Collection[NICSeen]) -> Iterator[tuple[str, frozenset[str]]]:
+        for network_id in sorted({nic.network_id for nic in nics}):
+            ids = [nic.id for nic in nics if nic.network_id == network_id]
+            ask = partial(self._backend.networks.ports, network_id, only=ids)
+            found = self._asked(f"ports of {network_id}", ask)
+            if found is not None:
+                yield network_id, frozenset(port.nic_id for port in found)
+
+    def _without_row(self, kind: MachineKind, ids: Collection[str]) -> dict[str, InstanceSeen | None]:
+        """Return those of the machines that no row stands for, each with the row that says so, if there is one."""
+        with self._store.read() as connection:
+            rows = _by_id(connection, ids)
+        return {each: rows.get(each) for each in ids if not _stands_for(rows.get(each), kind)}
+
+    def _not_in(self, network_id: str, ids: Collection[str]) -> list[str]:
+        """Return those of the NICs that are not in the network, and whose instances are not in motion."""
+        with self._store.read() as connection:
+            rows = {row.id: row for row in connection.execute(_PORT.where(_nics.c.id.in_(ids)))}
+        return [
+            each
+            for each in ids
+            if (row := rows.get(each)) is None or (row.network_id != network_id and row.transition is None)
+        ]
+
+    def _asked(self, what: str, ask: Callable[[], T]) -> T | None:
+        """Return the answer; None when there is none now, or was none before."""
+        if what in self.unchecked:
+            return None
+        try:
+            return ask()
+        except DriverError as error:
+            self.unchecked[what] = str(error)
+            return None
 
 
-def read_rows(store: Store) -> Rows:
-    """Return the rows as they are at one moment."""
-    with store.read() as connection:
-        return Rows(
-            instances={row.id: row for row in _present(connection)},
-            nics={
-                row.id: NICSeen(row.id, row.instance_id, row.network_id, row.mac, row.address)
-                for row in connection.execute(select(_nics))
-            },
-            networks={network.id: network for network in networks.list_all(connection)},
-            host_zones={row.id: row.zone for row in connection.execute(select(_hosts.c.id, _hosts.c.zone))},
-            images=frozenset(connection.execute(select(_images.c.id)).scalars()),
-        )
+def _stands_for(row: InstanceSeen | None, kind: MachineKind) -> bool:
+    """Return whether a machine of the kind may be there for the row.
+
+    A failed instance that holds a host may have one (its deletion failed), and so may a retained one.
+    """
+    if row is None or row.kind != kind:
+        return False
+    if row.transition is not None:
+        return True
+    if row.deleted_at is not None:
+        return row.purge_at is not None and row.purged_at is None
+    return row.status != InstanceStatus.FAILED or row.host_id is not None
 
 
-def _present(connection: Connection) -> Iterable[Any]:
-    """Yield all instances but those of which nothing is left: deleted, and not retained."""
+def _present(connection: Connection, *, after: str, limit: int) -> list[InstanceSeen]:
+    """Return the next instances by id but for those of which nothing is left: deleted, and not retained."""
     gone = _instances.c.deleted_at.is_not(None) & _instances.c.transition.is_(None)
     retained = _instances.c.purge_at.is_not(None) & _instances.c.purged_at.is_(None)
-    return connection.execute(select(*_COLUMNS).where(~gone | retained))
+    query = select(*_COLUMNS).where(_instances.c.id > after, ~gone | retained).order_by(_instances.c.id).limit(limit)
+    return list(connection.execute(query))
 
 
-def _moving(before: Rows, after: Rows) -> frozenset[str]:
-    ids = before.instances.keys() | after.instances.keys()
-    return frozenset(each for each in ids if _is_moving(before.instances.get(each), after.instances.get(each)))
+def _by_id(connection: Connection, ids: Collection[str]) -> dict[str, InstanceSeen]:
+    return {row.id: row for row in connection.execute(select(*_COLUMNS).where(_instances.c.id.in_(ids)))}
 
 
-def _is_moving(before: Any, after: Any) -> bool:
-    if before is None or after is None:
-        return True
-    return before != after or after.transition is not None
-
-
-def _asked(what: str, ask: Callable[[], T], unchecked: dict[str, str]) -> T | None:
-    """Return the answer; None and a note in ``unchecked`` when there is none."""
-    try:
-        return ask()
-    except DriverError as error:
-        unchecked[what] = str(error)
-        return None
+def _nics_of(connection: Connection, rows: Collection[InstanceSeen]) -> list[NICSeen]:
+    running = [row.id for row in rows if row.status == InstanceStatus.RUNNING]
+    return list(connection.execute(_PORT.where(_nics.c.instance_id.in_(running), _nics.c.address.is_not(None))))

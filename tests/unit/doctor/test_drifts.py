@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, update
 from iaas.cloud import Cloud
 from iaas.db.models import AllocationRow, HostRow, InstanceRow, JobRow, LabelRow
 from iaas.db.models.quotas import QuotaRow
-from iaas.db.repositories import instances, shared
+from iaas.db.repositories import hosts, instances, shared
 from iaas.doctor.findings import Drift
 from iaas.drivers.interface import (
     BackendDownError,
@@ -107,11 +107,34 @@ def other_disk(cloud: Cloud, instance: Instance) -> str:
 
 
 def nowhere(cloud: Cloud, instance: Instance) -> str:
+    with world(cloud).write("test") as connection:
+        connection.execute("UPDATE machines SET host_id = NULL")  # made by a version that did not note it
     execute(cloud, update(InstanceRow).where(InstanceRow.id == instance.id).values(host_id="host-gone"))
     execute(
         cloud,
         update(HostRow).where(HostRow.id == instance.host_id).values(vcpus_used=0, memory_mib_used=0, disk_gib_used=0),
     )
+    return instance.id
+
+
+def put_elsewhere(cloud: Cloud, instance: Instance) -> str:
+    """The machine is on one host, the row and the books say another of the zone."""
+    with cloud.store.read() as connection:
+        other = next(each for each in hosts.in_zone(connection, instance.zone) if each.id != instance.host_id)
+    used = ("vcpus_used", "memory_mib_used", "disk_gib_used")
+    held = (instance.vcpus, instance.memory_mib, instance.root_disk_gib)
+    for host_id, amounts in ((instance.host_id, (0, 0, 0)), (other.id, held)):
+        execute(cloud, update(HostRow).where(HostRow.id == host_id).values(dict(zip(used, amounts, strict=True))))
+    execute(cloud, update(InstanceRow).where(InstanceRow.id == instance.id).values(host_id=other.id))
+    return instance.id
+
+
+def put_into_another_zone(cloud: Cloud, instance: Instance) -> str:
+    """Of zones a person has to decide: addresses and volumes are of one."""
+    with cloud.store.read() as connection:
+        other = next(each for each in hosts.in_zone(connection, "zone-2"))
+    with world(cloud).write("test") as connection:
+        connection.execute("UPDATE machines SET host_id = ?", (other.id,))
     return instance.id
 
 
@@ -200,6 +223,7 @@ REPAIRED: list[tuple[Plant, Drift]] = [
     (stop_behind, Drift.WRONG_STATE),
     (start_behind, Drift.WRONG_STATE),
     (shrink_behind, Drift.WRONG_SHAPE),
+    (put_elsewhere, Drift.WRONG_PLACEMENT),
     (leak_network, Drift.LEAKED_NETWORK),
     (lose_port, Drift.LOST_PORT),
     (leak_port, Drift.LEAKED_PORT),
@@ -217,6 +241,7 @@ REPORTED: list[tuple[Plant, Drift]] = [
     (grow_running, Drift.WRONG_SHAPE),
     (other_disk, Drift.WRONG_GENERATION),
     (nowhere, Drift.WRONG_PLACEMENT),
+    (put_into_another_zone, Drift.WRONG_PLACEMENT),
 ]
 
 
@@ -297,8 +322,8 @@ def test_what_is_in_transition_is_left_alone(cloud: Cloud) -> None:
 def test_what_is_there_at_one_look_only_is_not_repaired(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     instance = create(cloud)
     driver = driver_of(cloud, instance)
-    real, looks = type(driver).inventory, iter([1, 2])  # both kinds are asked at each look
-    monkeypatch.setattr(type(driver), "inventory", lambda self: [] if next(looks, None) else real(self))
+    real, looks = type(driver).inventory, iter([1])  # the first question of a look is for the machines of rows
+    monkeypatch.setattr(type(driver), "inventory", lambda self, **part: [] if next(looks, None) else real(self, **part))
     report = cloud.doctor.repair()
     assert report.repaired == ()
     assert instance_row(cloud, instance.id).status == InstanceStatus.RUNNING
