@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 TIMEOUT_S = 120.0
+Request = tuple[str, str, str | None]
+"""Method, path, body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class Target:
     headers: dict[str, str]
     host: str = "127.0.0.1"
 
-    def run(self, requests: Sequence[tuple[str, str, str | None]], *, clients: int = 1) -> Load:
+    def run(self, requests: Sequence[Request], *, clients: int = 1) -> Load:
         """Send all requests, ``clients`` at a time, from another process.
 
         Raises:

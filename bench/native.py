@@ -15,9 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bench.load import Load, Target
-from bench.rows import LABEL, RARE, RARE_ROWS, fill
-from bench.start import TIMEOUT_S, pss_mib
+from bench.load import Load, Request, Target
+from bench.start import TIMEOUT_S
 
 WISH: dict[str, Any] = {"kind": "container", "image": "tiny", "vcpus": 1, "memory_mib": 128}
 BATCH = 100
@@ -30,7 +29,7 @@ class Server:
 
     target: Target
     pid: int
-    database: Path
+    state: Path
 
     def json(self, method: str, path: str, body: Any = None) -> Any:
         return json.loads(self.target.ask(method, path, None if body is None else json.dumps(body)))
@@ -57,22 +56,27 @@ class Server:
 @contextlib.contextmanager
 def instant_server() -> Iterator[Server]:
     """Give a server without simulated latency on a fresh state folder."""
-    with tempfile.TemporaryDirectory(prefix="iaas-bench-") as folder:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        state = Path(folder) / "state"
-        command = [sys.executable, "-m", "bench.server", str(state), str(port)]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-        try:
-            line = process.stdout.readline() if process.stdout else ""
-            if not line.startswith("ready "):
-                raise RuntimeError("the server did not start")
-            token = json.loads((state / "credentials.json").read_text())["api_token"]
-            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-            yield Server(target=Target(port=port, headers=headers), pid=process.pid, database=state / "cloud.db")
-        finally:
-            process.terminate()
-            process.communicate(timeout=TIMEOUT_S)
+    with tempfile.TemporaryDirectory(prefix="iaas-bench-") as folder, server_on(Path(folder) / "state") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def server_on(state: Path, *options: str) -> Iterator[Server]:
+    """Give a server without simulated latency on that state folder."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "bench.server", str(state), str(port), *options]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        if not line.startswith("ready "):
+            raise RuntimeError("the server did not start")
+        token = json.loads((state / "credentials.json").read_text())["api_token"]
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        yield Server(target=Target(port=port, headers=headers), pid=process.pid, state=state)
+    finally:
+        process.terminate()
+        process.communicate(timeout=TIMEOUT_S)
 
 
 def creations(server: Server, *, count: int, clients: int) -> dict[str, float]:
@@ -118,28 +122,34 @@ def reading(server: Server, *, count: int) -> dict[str, float]:
     return {"get_p50_ms": get.percentile_ms(50), "get_per_s": get.per_s, "page_p50_ms": page.percentile_ms(50)}
 
 
-def growth(server: Server, sizes: list[int], *, count: int) -> dict[str, dict[str, float]]:
-    """Ask the same with more and more rows in the database (see :mod:`bench.rows`)."""
-    template = server.json("POST", "/v1/instances", {**WISH, "name": "template"})["instance"]["id"]
-    server.wait_until_idle()
-    found: dict[str, dict[str, float]] = {}
-    have = 0
-    for size in sizes:
-        fill(server.database, template, have=have, want=size)
-        have = size
-        first = server.json("GET", "/v1/instances?limit=100")
-        rare = server.json("GET", f"/v1/instances?label_selector={LABEL}%3D{RARE}")["items"]
-        assert len(rare) == min(RARE_ROWS, size)
-        paths = {
-            "get_p50_ms": "/v1/instances/i-00000001",
-            "page_p50_ms": "/v1/instances?limit=100",
-            "next_page_p50_ms": f"/v1/instances?limit=100&cursor={first['next_cursor'] or ''}".removesuffix("&cursor="),
-            "rare_label_p50_ms": f"/v1/instances?limit=100&label_selector={LABEL}%3D{RARE}",
-            "common_label_p50_ms": f"/v1/instances?limit=100&label_selector={LABEL}%3Dcommon",
-        }
-        row = {}
-        for name, path in paths.items():
-            row[name] = server.target.run([("GET", path, None)] * count).percentile_ms(50)
-        memory = pss_mib(server.pid)
-        found[str(size)] = {**row, "pss_mib": memory} if memory is not None else row
-    return found
+class NativeCalls:
+    """The questions of :mod:`bench.compare` in our own words."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def create(self, count: int = 1, label: tuple[str, str] | None = None) -> Request:
+        """Return the request that makes instances."""
+        wish = WISH if label is None else {**WISH, "labels": dict([label])}
+        if count == 1:
+            return "POST", "/v1/instances", json.dumps(wish)
+        return "POST", "/v1/instances:batch", json.dumps({"instances": [wish] * count})
+
+    def show(self, instance_id: str) -> Request:
+        return "GET", f"/v1/instances/{instance_id}", None
+
+    def page(self) -> Request:
+        return "GET", "/v1/instances?limit=100", None
+
+    def labelled(self, key: str, value: str) -> Request:
+        return "GET", f"/v1/instances?limit=100&label_selector={key}%3D{value}", None
+
+    def ids(self, answer: bytes) -> list[str]:
+        """Return the instances of an answer."""
+        found = json.loads(answer)
+        some = [found["instance"]] if "instance" in found else found.get("items") or found.get("instances") or [found]
+        return [str(each["id"]) for each in some]
+
+    def settle(self) -> None:
+        """Return once all that was asked for is done."""
+        self._server.wait_until_idle()

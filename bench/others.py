@@ -1,7 +1,7 @@
 """The same work on two other servers that pretend to be a cloud: moto's and MiniStack, both by EC2's query API.
 
 They live in an environment of their own (``build/bench-others``, or what IAAS_BENCH_OTHERS names), made when it
-is not there. Theirs are RunInstances and DescribeInstances; ours the native calls that do the same.
+is not there. Both keep everything in memory and answer RunInstances when the instances are there.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import tempfile
 import time
 import urllib.parse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench.load import Target
-from bench.start import TIMEOUT_S
+from bench.load import Request, Target
+from bench.start import POLL_S, TIMEOUT_S, pss_mib
 
 PACKAGES = ("moto[server]", "ministack")
 _SCOPE = "AKIAIOSFODNN7EXAMPLE/20260131/us-east-1/ec2/aws4_request"
@@ -45,8 +46,17 @@ def environment() -> Path:
     return folder / "bin"
 
 
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A running server of theirs; ``pss_mib`` as it was after the first answer."""
+
+    target: Target
+    answer_s: float
+    pss_mib: float | None
+
+
 @contextlib.contextmanager
-def other_server(name: str) -> Iterator[Target]:
+def other_server(name: str) -> Iterator[Other]:
     """Give a running ``moto`` or ``ministack``."""
     programs = environment()
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -57,6 +67,7 @@ def other_server(name: str) -> Iterator[Target]:
     }[name]
     variables = {**os.environ, "GATEWAY_PORT": str(port), "GATEWAY_LISTEN": "127.0.0.1"}
     with tempfile.TemporaryDirectory(prefix="iaas-bench-") as folder:
+        began = time.monotonic()
         process = subprocess.Popen(
             command,
             cwd=folder,
@@ -75,31 +86,48 @@ def other_server(name: str) -> Iterator[Target]:
                 except (OSError, RuntimeError):
                     if process.poll() is not None or time.monotonic() > give_up_at:
                         raise RuntimeError(f"{name} did not start") from None
-                    time.sleep(0.05)
-            yield target
+                    time.sleep(POLL_S)
+            answer_s = time.monotonic() - began
+            yield Other(target, answer_s, pss_mib(process.pid))
         finally:
             process.terminate()
             process.communicate(timeout=TIMEOUT_S)
 
 
-def measure(name: str, *, count: int, clients: int) -> dict[str, float]:
-    """Run instances one a call, show one by its id, and list a page of 100."""
-    with other_server(name) as target:
+class EC2Calls:
+    """The questions of :mod:`bench.compare` in EC2's words."""
+
+    def __init__(self, target: Target) -> None:
         images = _IMAGE.findall(target.ask("POST", "/", _call("DescribeImages")))
-        image = images[0].decode() if images else "ami-12345678"
-        run = _call("RunInstances", ImageId=image, InstanceType="t3.micro", MinCount="1", MaxCount="1")
-        known = _ID.findall(target.ask("POST", "/", run))[0].decode()
-        created = target.run([("POST", "/", run)] * count, clients=clients)
-        show = _call("DescribeInstances", **{"InstanceId.1": known})
-        get = target.run([("POST", "/", show)] * (count // 4))
-        page = target.run([("POST", "/", _call("DescribeInstances", MaxResults="100"))] * (count // 20))
-    return {
-        "accepted_per_s": created.per_s,
-        "accept_p50_ms": created.percentile_ms(50),
-        "accept_p99_ms": created.percentile_ms(99),
-        "get_p50_ms": get.percentile_ms(50),
-        "page_p50_ms": page.percentile_ms(50),
-    }
+        self._image = images[0].decode() if images else "ami-12345678"
+
+    def create(self, count: int = 1, label: tuple[str, str] | None = None) -> Request:
+        """Return the request that makes instances."""
+        tags = {}
+        if label is not None:
+            names = ("ResourceType", "Tag.1.Key", "Tag.1.Value")
+            tags = {
+                f"TagSpecification.1.{name}": value for name, value in zip(names, ("instance", *label), strict=True)
+            }
+        number = {"MinCount": str(count), "MaxCount": str(count)}
+        return "POST", "/", _call("RunInstances", ImageId=self._image, InstanceType="t3.micro", **number, **tags)
+
+    def show(self, instance_id: str) -> Request:
+        return "POST", "/", _call("DescribeInstances", **{"InstanceId.1": instance_id})
+
+    def page(self) -> Request:
+        return "POST", "/", _call("DescribeInstances", MaxResults="100")
+
+    def labelled(self, key: str, value: str) -> Request:
+        filters = {"Filter.1.Name": f"tag:{key}", "Filter.1.Value.1": value}
+        return "POST", "/", _call("DescribeInstances", MaxResults="100", **filters)
+
+    def ids(self, answer: bytes) -> list[str]:
+        """Return the instances of an answer."""
+        return [each.decode() for each in _ID.findall(answer)]
+
+    def settle(self) -> None:
+        """They run as soon as they are made."""
 
 
 def _call(action: str, **parameters: str) -> str:

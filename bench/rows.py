@@ -1,7 +1,8 @@
-"""Fills a cloud's database with many instances at once, past the API: only lists and filters are asked of them.
+"""Fills a simulated cloud with many instances at once, past the API; what is measured are questions about them.
 
-Each is a copy of one real row (with its NIC, and a label), another id, name and time. No job, event or simulated
-machine comes with it, so this says nothing about creating; it is how a million rows are there within a minute.
+Each is a copy of one real instance with another id, name and time: its row, NIC, label and simulated machine, and
+its part of the counters. No job, event, address or claim on a name comes with it (a network has 65,000 addresses),
+so this says nothing about creating; it is how a million are there within a minute.
 """
 
 from __future__ import annotations
@@ -11,11 +12,20 @@ from pathlib import Path
 
 LABEL = "app"
 RARE = "rare"
+AT_ONCE = 50_000  # in one transaction: the server writes too, and does not wait for ever
 RARE_ROWS = 50  # so many carry ``app=rare``, however many rows there are; the others ``app=common``
 
 
-def fill(database: Path, template_id: str, *, have: int, want: int) -> None:
+def fill(state: Path, template_id: str, *, have: int, want: int) -> None:
     """Copy the instance ``template_id`` until there are ``want`` copies; ``have`` were made by earlier calls."""
+    while have < want:
+        upto = min(want, have + AT_ONCE)
+        _fill_cloud(state / "cloud.db", template_id, have=have, want=upto)
+        _fill_simulation(state / "sim.db", template_id, have=have, want=upto)
+        have = upto
+
+
+def _fill_cloud(database: Path, template_id: str, *, have: int, want: int) -> None:
     connection = sqlite3.connect(database, timeout=60, isolation_level=None)
     try:
         connection.execute("PRAGMA synchronous=OFF")
@@ -46,9 +56,43 @@ def fill(database: Path, template_id: str, *, have: int, want: int) -> None:
             f" SELECT printf('i-%08d', n.i), '{LABEL}', {_label()} FROM n",
             span,
         )
+        _count(connection, template_id, want - have)
         connection.execute("COMMIT")
     finally:
         connection.close()
+
+
+def _fill_simulation(database: Path, template_id: str, *, have: int, want: int) -> None:
+    connection = sqlite3.connect(database, timeout=60, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("BEGIN IMMEDIATE")
+        which, span = f"t.machine_id = '{template_id}'", (have + 1, want)
+        machine = "printf('i-%08d', n.i)"
+        _copy(connection, "machines", which, span, machine_id=machine, hostname="printf('copy-%08d', n.i)")
+        _copy(connection, "nics", which, span, machine_id=machine, nic_id="printf('nic-%08d', n.i)")
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+
+
+def _count(connection: sqlite3.Connection, template_id: str, more: int) -> None:
+    """Let the counters know of ``more`` instances like the template."""
+    row = connection.execute(
+        "SELECT project_id, host_id, vcpus, memory_mib, root_disk_gib FROM instances WHERE id = ?", (template_id,)
+    ).fetchone()
+    project_id, host_id, *shape = row
+    resources = ("instances", "vcpus", "memory_mib", "root_disk_gib")
+    for resource, amount in zip(resources, (1, *shape), strict=True):
+        connection.execute(
+            "UPDATE quotas SET used = used + ? WHERE project_id = ? AND resource = ?",
+            (more * amount, project_id, resource),
+        )
+    connection.execute(
+        "UPDATE hosts SET vcpus_used = vcpus_used + ?, memory_mib_used = memory_mib_used + ?,"
+        " disk_gib_used = disk_gib_used + ? WHERE id = ?",
+        (*(more * amount for amount in shape), host_id),
+    )
 
 
 _NUMBERS = "RECURSIVE n(i) AS (SELECT ? UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
