@@ -28,7 +28,7 @@ from iaas.metrics import CloudMetrics
 from iaas.metrics.readings import CloudReadings, StoreReadings
 from iaas.resources.instances import Instance, InstanceStatus
 from iaas.resources.jobs import Job
-from iaas.services.bootstrap import FirstCredentials, prepare, renew_credentials
+from iaas.services.bootstrap import SECRET_KEY, FirstCredentials, prepare, renew_credentials
 from iaas.services.catalog import CatalogService
 from iaas.services.events import EventService
 from iaas.services.health import BackendHealth
@@ -91,7 +91,7 @@ class Cloud:
         store.on_events = self.event_feed.news
         self.metrics = CloudMetrics()
         store.on_group = self.metrics.group_committed
-        key_path = config.state_dir / "secret.key" if config.state_dir else None
+        key_path = config.state_dir / SECRET_KEY if config.state_dir else None
         vault = Vault(key_path)
         self._operators_vault = VaultAside(key_path) if key_path and config.secrets_aside else vault
         self.first_credentials = prepare(store, ids, backend, config, self._operators_vault, given_credentials)

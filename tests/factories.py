@@ -65,22 +65,28 @@ def make_cloud(
     clock = clock or CloudClock(start=START, scale=0)
     url = database_url or (f"sqlite:///{folder / 'cloud.db'}" if folder else "sqlite://")
     backend = build_sim_backend(folder / "sim.db" if folder else ":memory:", clock, zones=zones, **sim)
-    return Cloud(
-        config=CloudConfig(
-            state_dir=folder,
-            database_url=url,
-            zones=zones,
-            max_waiters=max_waiters,
-            policy=policy or Policy(),
-            retention_s=retention_s,
-            ghosts=ghosts or Ghosts(),
-        ),
-        backend=replace(backend, blocking=blocking),
-        store=Store(url, clock),
-        clock=clock,
-        ids=IdSource(seed),
-        given_credentials=CREDENTIALS,
-    )
+    store = Store(url, clock)
+    try:
+        return Cloud(
+            config=CloudConfig(
+                state_dir=folder,
+                database_url=url,
+                zones=zones,
+                max_waiters=max_waiters,
+                policy=policy or Policy(),
+                retention_s=retention_s,
+                ghosts=ghosts or Ghosts(),
+            ),
+            backend=replace(backend, blocking=blocking),
+            store=store,
+            clock=clock,
+            ids=IdSource(seed),
+            given_credentials=CREDENTIALS,
+        )
+    except BaseException:  # raised again: nobody else could close them
+        backend.close()
+        store.close()
+        raise
 
 
 @contextmanager

@@ -17,10 +17,12 @@ from iaas.resources.common import Role
 from iaas.services.catalog import add_flavor
 from iaas.services.identity import add_project, add_token
 from iaas.services.quotas import add_missing
+from iaas.services.secret_key import check_secret_key, note_secret_key, take_empty_key
 from iaas.services.telling import tell_of_host
 from iaas.services.vault import Cipher, new_secret, new_token, token_hash
 
 DEFAULT_PROJECT = "default"
+SECRET_KEY = "secret.key"  # noqa: S105 - the name of a file
 
 FLAVORS: tuple[tuple[str, int, int, int], ...] = (
     # name, vcpus, memory_mib, root_disk_gib
@@ -57,19 +59,32 @@ def prepare(
 
     Returns:
         The operator's credentials when they were given or made here, None when they exist since an earlier start.
+
+    Raises:
+        Unavailable: the key of the secrets is not the one that the database knows (code ``secret_key_lost``).
     """
+    key_path = config.state_dir / SECRET_KEY if config.state_dir else None
+    begin_anew = take_empty_key(key_path)
 
     def work(tx: Tx) -> FirstCredentials | None:
         take_lock(tx.connection, "first state")  # the processes of a fleet start side by side
+        check_secret_key(tx, key_path, begin_anew=begin_anew)
+        found = first_state(tx)
+        note_secret_key(tx, key_path)
+        return found
+
+    def first_state(tx: Tx) -> FirstCredentials | None:
         for index, zone in enumerate(config.zones):
             _ensure_zone(tx, ids, zone, index)
         _sync_hosts(tx, ids, backend)
         add_missing(tx)
         project = identity.get_project(tx.connection, DEFAULT_PROJECT)
         if project is not None:
-            if given is not None:
-                _ensure_credentials(tx, ids, project.id, given, vault)
-            return given
+            if given is None and not begin_anew:
+                return None
+            credentials = given or new_credentials(ids)
+            _ensure_credentials(tx, ids, project.id, credentials, vault)
+            return credentials
         _add_catalog(tx, ids)
         project_id = ids.new(id_prefixes.PROJECT)
         add_project(tx, project_id, name=DEFAULT_PROJECT, description="made at the first start", labels={})

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
+from iaas.kernel.errors import Unavailable
+
 TOKEN_PREFIX = "iaas_"  # noqa: S105 - marks our tokens for secret scanners, is none itself
 
 
@@ -40,9 +42,17 @@ class Vault:
         return Fernet(self._load()).encrypt(plain.encode())
 
     def decrypt(self, token: bytes) -> str:
-        from cryptography.fernet import Fernet
+        """Return what was encrypted.
 
-        return Fernet(self._load()).decrypt(token).decode()
+        Raises:
+            Unavailable: with another key than this one (code ``secret_key_lost``).
+        """
+        from cryptography.fernet import Fernet, InvalidToken
+
+        try:
+            return Fernet(self._load()).decrypt(token).decode()
+        except (InvalidToken, ValueError) as error:  # the latter when the file holds no key at all
+            raise secret_key_lost(self._key_path) from error
 
     def _load(self) -> bytes:
         from cryptography.fernet import Fernet
@@ -102,6 +112,15 @@ class VaultAside:
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout if done.returncode == 0 else None
+
+
+def secret_key_lost(path: Path | None) -> Unavailable:
+    """Return the error that says what to do, in one line."""
+    return Unavailable(
+        f"{path or 'the secret key'} is not the key that this database's secrets are encrypted with: put the right one"
+        " back from a backup, or, if it is lost for good, an empty file in its place: that deletes all access keys",
+        code="secret_key_lost",
+    )
 
 
 def new_token() -> str:

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from cryptography.fernet import InvalidToken
 
+from iaas.kernel.errors import Unavailable
 from iaas.services.vault import Vault, VaultAside, new_secret, new_token, token_hash
 
 
@@ -36,7 +36,7 @@ def test_whoever_comes_first_makes_the_key_for_all(tmp_path: Path) -> None:
 
 def test_a_key_of_its_own_without_a_file() -> None:
     encrypted = Vault(None).encrypt("x")
-    with pytest.raises(InvalidToken):
+    with pytest.raises(Unavailable, match="put the right one back"):
         Vault(None).decrypt(encrypted)
 
 
@@ -45,7 +45,7 @@ def test_a_child_does_the_same(tmp_path: Path) -> None:
     encrypted = VaultAside(path).encrypt("secret é")
     assert Vault(path).decrypt(encrypted) == "secret é"
     assert VaultAside(path).decrypt(Vault(path).encrypt("näher")) == "näher"
-    with pytest.raises(InvalidToken):
+    with pytest.raises(Unavailable, match="put the right one back"):
         VaultAside(path).decrypt(Vault(None).encrypt("x"))
 
 
@@ -59,3 +59,11 @@ def test_tokens_are_long_and_different() -> None:
     assert len({new_token() for _ in range(100)} | {new_secret() for _ in range(100)}) == 200
     assert len(new_token()) > 40
     assert token_hash("a") != token_hash("b")
+
+
+def test_a_file_that_holds_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    encrypted = Vault(path).encrypt("x")
+    path.write_bytes(b"no key")
+    with pytest.raises(Unavailable, match="put the right one back"):
+        Vault(path).decrypt(encrypted)
