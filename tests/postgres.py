@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -121,6 +122,20 @@ class Cluster:
         finally:
             self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
+    def dump(self, url: str, target: Path) -> None:
+        """Write a database to a file, as ``pg_dump`` does; others may be at work in it."""
+        self._tool("pg_dump", "--format=custom", f"--file={target}", _name(url))
+
+    def restore(self, source: Path, url: str) -> None:
+        """Fill an empty database from such a file."""
+        self._tool("pg_restore", "--exit-on-error", f"--dbname={_name(url)}", str(source))
+
+    def _tool(self, program: str, *arguments: str) -> None:
+        programs = server_programs()
+        assert programs is not None, "ask require_postgres first"
+        environment = {"PGHOST": str(self._socket_folder), "PGUSER": self._user, "LC_ALL": "C.UTF-8"}
+        subprocess.run([programs / program, *arguments], check=True, env=environment, timeout=START_TIMEOUT_S)
+
     def close(self) -> None:
         self._admin.dispose()
 
@@ -130,6 +145,10 @@ class Cluster:
         upgrade(store)
         store.close()
         self._has_template = True
+
+
+def _name(url: str) -> str:
+    return str(make_url(url).database)
 
 
 def emptied(url: str) -> None:

@@ -71,9 +71,10 @@ class Worker:
 
 
 class Fleet:
-    """Two servers and, when asked for, workers; what a test kills the next one finds replaced."""
+    """Servers and, when asked for, workers; what a test kills the next one finds replaced."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, *, servers: int = 2) -> None:
+        self._count = servers
         self.folder = folder
         self.url = url
         self.servers: list[Server] = []
@@ -81,8 +82,8 @@ class Fleet:
         self._engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
 
     def need_servers(self) -> list[Server]:
-        """Return two servers that run."""
-        for index in range(2):
+        """Return the servers, all of which run."""
+        for index in range(self._count):
             if index == len(self.servers):
                 self.servers.append(self._server())
             elif self.servers[index].process.poll() is not None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,3 +193,34 @@ def test_a_job_that_its_queue_lost_is_brought_back_by_a_repair(fleet: Fleet) -> 
     assert report["findings"] == servers[0].get("/v1/doctor")["findings"] == []
     fleet.need_workers(1)
     assert servers[0].get(f"/v1/jobs/{job_id}", wait=30)["status"] == "succeeded"
+
+
+def test_a_dump_and_the_folder_are_the_fleet_again(fleet: Fleet, postgres: Cluster, tmp_path: Path) -> None:
+    """As docs/backup.md has it: no worker runs meanwhile, servers go on accepting."""
+    first, second = fleet.need_servers()
+    [worker] = fleet.need_workers(1)
+    kept = {each["name"]: each["id"] for each in first.get("/v1/instances", limit=1000)["items"]}
+    made = {name: create(first, name, kind="vm") for name in ("saved-0", "saved-1", "saved-2")}
+    wait_for(lambda: bool(in_hand(fleet)), what="the worker's grip")
+    worker.kill()
+    made["saved-3"] = create(second, "saved-3")
+    (tmp_path / "state").mkdir(mode=0o700)
+    postgres.dump(fleet.url, tmp_path / "cloud.dump")
+    for path in (fleet.folder / "state").iterdir():
+        shutil.copy2(path, tmp_path / "state")
+    create(first, "not-saved")
+    with postgres.database(empty=True) as url:
+        postgres.restore(tmp_path / "cloud.dump", url)
+        again = Fleet(tmp_path, url, servers=1)
+        try:
+            [server] = again.need_servers()
+            again.need_workers(1)
+            assert server.token == first.token
+            for answer in made.values():
+                assert server.get(f"/v1/jobs/{answer['job']['id']}", wait=40)["status"] == "succeeded"
+            found = {each["name"]: each["id"] for each in server.get("/v1/instances", limit=1000)["items"]}
+            assert found == {**kept, **{name: answer["instance"]["id"] for name, answer in made.items()}}
+            wait_for(lambda: not in_hand(again), what="the end of all jobs")
+            assert server.post("/v1/doctor/actions/check", status=200)["findings"] == []
+        finally:
+            again.close()
