@@ -116,7 +116,8 @@ class InstanceService:
                 raise _not_found(id_or_name)
             check_generation(current, if_generation)
             merged = merged_labels(current.labels, labels)
-            if name is not None and name != current.name:
+            # One that failed to come is on no host and holds nothing, a name neither.
+            if name is not None and name != current.name and current.host_id is not None:
                 scope = name_scope(principal.project_id)
                 shared.release(tx, scope=scope, resource_id=current.id)
                 if not shared.claim(tx, scope=scope, value=name, resource_id=current.id):

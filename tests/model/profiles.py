@@ -17,7 +17,7 @@ _COMMON = settings(
 PROFILES = {
     "ci": settings(
         _COMMON,
-        max_examples=25,
+        max_examples=18,
         stateful_step_count=25,
         derandomize=True,
         report_multiple_bugs=False,

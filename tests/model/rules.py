@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 
 from tests.model import checks
 from tests.model.reference import (
+    ALLOWED,
     HOST_DOWN,
     INVALID_STATE,
     KEY_AGE,
@@ -41,6 +42,7 @@ shapes = st.one_of(
     st.builds(Shape, st.integers(1, 3), st.sampled_from([64, 256, 700]), st.integers(1, 5)),
 )
 kinds = st.sampled_from(["container", "vm"])
+thens = st.sampled_from(["settle", "go on"])
 
 
 def wishes_of(kinds: st.SearchStrategy[str]) -> st.SearchStrategy[Wish]:
@@ -104,18 +106,26 @@ class InstanceRules(RuleBasedStateMachine):
 
     # -- acting -------------------------------------------------------------------------------------------
 
-    @rule(pick=picks, action=st.sampled_from(["start", "stop", "restart", "rebuild"]), force=st.booleans(), key=keys)
-    def act(self, pick: int, action: str, force: bool, key: str | None) -> None:
-        if machine := self._pick(pick):
+    @rule(
+        pick=picks,
+        action=st.sampled_from(["start", "stop", "restart", "rebuild"]),
+        force=st.booleans(),
+        key=keys,
+        then=thens,
+    )
+    def act(self, pick: int, action: str, force: bool, key: str | None, then: str) -> None:
+        if machine := self._aim(pick, ALLOWED[action]):
             body = {"force": force} if action in ("stop", "restart") else {}
             self._act(machine, action, body, key)
+            self._then(then)
 
-    @rule(pick=picks, shape=shapes, key=keys)
-    def resize(self, pick: int, shape: Shape, key: str | None) -> None:
-        if machine := self._pick(pick):
+    @rule(pick=picks, shape=shapes, key=keys, then=thens)
+    def resize(self, pick: int, shape: Shape, key: str | None, then: str) -> None:
+        if machine := self._aim(pick, ALLOWED["resize"]):
             whole = Shape(shape.vcpus, shape.memory_mib, machine.shape.disk_gib, shape.flavor)
             body: dict[str, Any] = {"vcpus": shape.vcpus, "memory_mib": shape.memory_mib}
             self._act(machine, "resize", {"flavor": shape.flavor} if shape.flavor else body, key, shape=whole)
+            self._then(then)
 
     def _act(
         self, machine: Machine, action: str, body: dict[str, Any], key: str | None, shape: Shape | None = None
@@ -127,9 +137,9 @@ class InstanceRules(RuleBasedStateMachine):
 
         self._send("POST", f"/v1/instances/{machine.id}/actions/{action}", body, refusals, accept, key=key)
 
-    @rule(pick=picks, purge=st.sampled_from([False, False, True]))
-    def delete(self, pick: int, purge: bool) -> None:
-        machine = self._pick(pick)
+    @rule(pick=picks, purge=st.sampled_from([False, False, True]), then=thens)
+    def delete(self, pick: int, purge: bool, then: str) -> None:
+        machine = self._aim(pick, ALLOWED["delete"])
         if machine is None or self._is_forgotten(machine):
             return
         is_purge = purge and not machine.is_visible
@@ -141,12 +151,11 @@ class InstanceRules(RuleBasedStateMachine):
 
         query = "?purge=true" if purge else ""
         self._send("DELETE", f"/v1/instances/{machine.id}{query}", None, refusals, accept)
+        self._then(then)
 
-    @rule(pick=picks, name=names, key=keys)
-    def recover(self, pick: int, name: str | None, key: str | None) -> None:
-        # Those that are deleted are rare, so they are asked for first.
-        machine = self._pick(pick, [each for each in self.model.machines.values() if not each.is_visible])
-        machine = machine or self._pick(pick)
+    @rule(pick=picks, name=names, key=keys, then=thens)
+    def recover(self, pick: int, name: str | None, key: str | None, then: str) -> None:
+        machine = self._aim(pick, {"deleted"})
         if machine is None or self._is_forgotten(machine):
             return
         refusals = self.model.why_not_recover(machine, name, self.subject.cloud.clock.now())
@@ -157,6 +166,7 @@ class InstanceRules(RuleBasedStateMachine):
 
         body = {"name": name} if name else {}
         self._send("POST", f"/v1/instances/{machine.id}/actions/recover", body, refusals, accept, key=key)
+        self._then(then)
 
     @rule(pick=picks, name=names, colour=st.sampled_from([*LABELS, None, "unchanged"]))
     def patch(self, pick: int, name: str | None, colour: str | None) -> None:
@@ -251,19 +261,19 @@ class InstanceRules(RuleBasedStateMachine):
 
     # -- the operator -------------------------------------------------------------------------------------
 
-    @rule(name=st.sampled_from(["instances", "vcpus", "memory_mib", "root_disk_gib"]), limit=st.integers(0, 6))
-    def set_quota(self, name: str, limit: int) -> None:
-        unit = 256 if name == "memory_mib" else 1
-        wanted = None if limit == 6 else limit * unit
-        self.subject.admin.send("PATCH", self._quotas, {name: wanted}, status=200)
-        self.model.limits[name] = wanted
+    @rule(name=st.sampled_from(["instances", "vcpus", "memory_mib", "root_disk_gib"]), room=st.integers(-1, 3))
+    def set_quota(self, name: str, room: int) -> None:
+        """As much as is in use, or a little less or more."""
+        limit = max(0, self.model.used()[name] + room * (128 if name == "memory_mib" else 1))
+        self.subject.admin.send("PATCH", self._quotas, {name: limit}, status=200)
+        self.model.limits[name] = limit
 
     @rule()
     def lift_quotas(self) -> None:
         self.subject.admin.send("PATCH", self._quotas, dict.fromkeys(self.model.limits), status=200)
         self.model.limits.clear()
 
-    @rule(pick=picks, status=st.sampled_from(["up", "up", "draining", "down"]))
+    @rule(pick=picks, status=st.sampled_from(["up", "up", "up", "draining", "down"]))
     def set_host(self, pick: int, status: str) -> None:
         hosts = sorted(self.model.hosts.values(), key=lambda host: host.name)
         host = hosts[pick % len(hosts)]
@@ -312,6 +322,16 @@ class InstanceRules(RuleBasedStateMachine):
         """Return one of the newest six."""
         chosen = list(self.model.machines.values() if among is None else among)[-6:]
         return chosen[pick % len(chosen)] if chosen else None
+
+    def _aim(self, pick: int, statuses: set[str]) -> Machine | None:
+        """As :meth:`_pick`; mostly one that rests in one of these statuses, if there is any."""
+        fitting = [each for each in self.model.machines.values() if each.status in statuses and each.job is None]
+        return self._pick(pick, fitting if pick < 4 and fitting else None)
+
+    def _then(self, then: str) -> None:
+        """Some walks let each job end, others come in between."""
+        if then == "settle":
+            self._settle()
 
     def _send(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hypothesis.stateful import run_state_machine_as_test
+
 from tests.model.profiles import chosen
 from tests.model.rules import InstanceRules
 from tests.model.subject import SimSubject, Subject
@@ -12,5 +14,5 @@ class OnSim(InstanceRules):
         return SimSubject()
 
 
-TestInstancesOnSim = OnSim.TestCase
-TestInstancesOnSim.settings = chosen()
+def test_both_kinds_do_what_the_model_says() -> None:
+    run_state_machine_as_test(OnSim, settings=chosen())
