@@ -34,6 +34,11 @@ class ReportSchema(Schema):
         keys=fields.String(), values=fields.String(), metadata={"description": "what did not answer, and why"}
     )
     findings = fields.List(fields.Nested(FindingSchema), metadata={"description": "what is wrong now"})
+    omitted = fields.Dict(
+        keys=fields.String(),
+        values=fields.Integer(),
+        metadata={"description": "how many more there are of each drift: a report holds a bounded number of findings"},
+    )
     repaired = fields.List(fields.Nested(FindingSchema), metadata={"description": "what this call has repaired"})
 
 
@@ -72,7 +77,7 @@ def _reply(report: Report) -> Reply:
 
 def _document(report: Report | None) -> dict[str, Any]:
     if report is None:
-        nothing: dict[str, Any] = {"checked": {}, "unchecked": {}, "findings": [], "repaired": []}
+        nothing: dict[str, Any] = {"checked": {}, "unchecked": {}, "findings": [], "omitted": {}, "repaired": []}
         return {"looked_at": None, "duration_s": 0.0, **nothing}
     return {
         "looked_at": report.looked_at,
@@ -80,6 +85,7 @@ def _document(report: Report | None) -> dict[str, Any]:
         "checked": dict(report.checked),
         "unchecked": dict(report.unchecked),
         "findings": [_finding(each, report.failed.get(each.key)) for each in report.findings],
+        "omitted": dict(report.omitted),
         "repaired": [_finding(each, None) for each in report.repaired],
     }
 

@@ -35,13 +35,15 @@ def _finding(value: Any) -> Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorReport:
-    """One look. ``unchecked`` says what did not answer, and why: nothing is known about that."""
+    """One look. ``unchecked`` says what did not answer, and why: nothing is known about that. ``omitted`` says how many
+    findings of each drift there are beyond those shown."""
 
     looked_at: datetime | None = field(default=None, metadata=TIME)
     duration_s: float = 0.0
     checked: Mapping[str, int] = field(default_factory=dict, hash=False)
     unchecked: Mapping[str, str] = field(default_factory=dict, hash=False)
     findings: tuple[Finding, ...] = field(default=(), metadata=reads_all(_finding))
+    omitted: Mapping[str, int] = field(default_factory=dict, hash=False)
     repaired: tuple[Finding, ...] = field(default=(), metadata=reads_all(_finding))
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -46,7 +47,9 @@ def _found(connection: Connection) -> Report | None:
 
 
 def _document(report: Report) -> dict[str, Any]:
+    omitted = Counter(report.omitted) + Counter(each.drift.value for each in report.findings[MOST_FINDINGS:])
     return {
+        "omitted": omitted,
         "looked_at": report.looked_at.isoformat(),
         "duration_s": report.duration_s,
         "checked": dict(report.checked),
@@ -65,6 +68,7 @@ def _report(document: dict[str, Any]) -> Report:
         checked=document["checked"],
         unchecked=document["unchecked"],
         findings=tuple(map(_finding, document["findings"])),
+        omitted=document.get("omitted", {}),
         repaired=tuple(map(_finding, document["repaired"])),
         failed=failed,
     )

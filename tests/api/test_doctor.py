@@ -19,6 +19,7 @@ def test_a_report_of_nothing_before_the_first_look(admin: Caller) -> None:
         "checked": {},
         "unchecked": {},
         "findings": [],
+        "omitted": {},
         "repaired": [],
     }
 
