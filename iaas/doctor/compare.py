@@ -22,8 +22,7 @@ def compare(survey: Survey) -> Iterator[Finding]:
     wanted: set[str] = set()
     for page in survey.pages(present or ()):
         for row in page.instances.values():
-            if row.deleted_at is None:
-                yield from _instance(page, row)
+            yield from _instance(page, row) if row.deleted_at is None else _retained(page, row)
         yield from _lost_ports(page)
         wanted.update(nic.network_id for nic in page.nics)
     for kind in MachineKind:
@@ -84,6 +83,22 @@ def _instance(page: Page, row: Any) -> Iterator[Finding]:
             f"its root disk is of rebuild {row.disk_generation}, the machine's of {state.generation}; rebuild it",
             None,
         )
+
+
+def _retained(page: Page, row: Any) -> Iterator[Finding]:
+    kind = MachineKind(row.kind)
+    if kind not in page.machines:
+        return
+    state = page.machines[kind].get(row.id)
+    if state is None and row.is_recoverable:  # one whose purge failed half-way is not, and may be without
+        yield _of(
+            row,
+            Drift.LOST_RETAINED,
+            "it is deleted and could be recovered, but its host has no machine for it",
+            "it cannot be recovered any more and is purged",
+        )
+    if state is not None and state.power in (PowerState.STARTING, PowerState.RUNNING, PowerState.SUSPENDED):
+        yield _of(row, Drift.RETAINED_RUNS, "it is deleted, but its machine runs", "its machine's power is cut")
 
 
 def _placement(page: Page, row: Any, state: MachineState | None) -> Iterator[Finding]:

@@ -17,6 +17,8 @@ class Drift(StrEnum):
     """The ways in which database and backend, or one table and another, can differ."""
 
     LOST_MACHINE = "lost_machine"  # an instance at rest, and no machine for it
+    LOST_RETAINED = "lost_retained"  # a deleted instance that could be recovered, and no machine for it any more
+    RETAINED_RUNS = "retained_runs"  # a deleted instance whose machine runs
     LEAKED_MACHINE = "leaked_machine"  # a machine of this deployment that no instance stands for
     WRONG_STATE = "wrong_state"  # runs, and rests as stopped; or the other way round
     WRONG_SHAPE = "wrong_shape"  # other vCPUs or memory than the instance's

@@ -41,6 +41,8 @@ class Repairs:
         self._submit_job = submit_job
         self._by_drift: Mapping[Drift, Callable[[Finding], None]] = {
             Drift.LOST_MACHINE: self._fail_instance,
+            Drift.LOST_RETAINED: self._give_up_retained,
+            Drift.RETAINED_RUNS: self._stop_retained,
             Drift.LEAKED_MACHINE: self._remove_machine,
             Drift.WRONG_STATE: self._follow_state,
             Drift.WRONG_SHAPE: self._reshape,
@@ -80,6 +82,24 @@ class Repairs:
             failure_code="machine_lost",
             failure_message="its machine is gone from the host, with its root disk; delete the instance",
         )
+
+    def _give_up_retained(self, finding: Finding) -> None:
+        """What is left of it, its room on the host, is given back by the purge that is due now."""
+        expect = {"generation": finding.generation, "transition": None, "purged_at": None}
+
+        def work(tx: Tx) -> None:
+            if not instances.change(tx, finding.resource.id, expect=expect, retained=None, purge_at=tx.now):
+                raise NoLongerTrueError
+            _tell(tx, finding, "instance.lost")
+
+        self._store.write(work)
+
+    def _stop_retained(self, finding: Finding) -> None:
+        with self._store.read() as connection:
+            found = instances.get(connection, finding.resource.id, with_deleted=True)
+        if found is None or found.generation != finding.generation or found.transition is not None:
+            raise NoLongerTrueError
+        self._backend.compute[MachineKind(found.kind)].stop_machine(found.id, force=True)
 
     def _follow_state(self, finding: Finding) -> None:
         if finding.found == InstanceStatus.RUNNING:

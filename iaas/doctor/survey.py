@@ -39,7 +39,7 @@ _COLUMNS = [
         "id", "project_id", "zone", "kind", "status", "transition", "generation", "hostname", "vcpus", "memory_mib",
         "host_id", "disk_generation", "deleted_at", "purge_at", "purged_at",
     )
-]  # fmt: skip
+] + [_instances.c.retained.is_not(None).label("is_recoverable")]  # fmt: skip
 _PORT = select(_nics.c.id, _nics.c.instance_id, _nics.c.network_id, _nics.c.address, _instances.c.transition).join_from(
     _nics, _instances, _nics.c.instance_id == _instances.c.id, isouter=True
 )

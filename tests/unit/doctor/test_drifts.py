@@ -20,7 +20,7 @@ from iaas.drivers.interface import (
     NetworkSpec,
     PortSpec,
 )
-from iaas.kernel.errors import InTransition
+from iaas.kernel.errors import InTransition, InvalidState
 from iaas.resources.instances import Instance, InstanceStatus
 from tests.factories import assert_consistent, create, instance_row, open_cloud, operator, settle, wish, world
 
@@ -47,6 +47,17 @@ def execute(cloud: Cloud, statement: object) -> None:
 def lose_machine(cloud: Cloud, instance: Instance) -> str:
     driver_of(cloud, instance).remove_machine(instance.id)
     return instance.id
+
+
+def lose_retained(cloud: Cloud, instance: Instance) -> str:
+    retire(cloud, instance)
+    return lose_machine(cloud, instance)
+
+
+def retire(cloud: Cloud, instance: Instance) -> None:
+    cloud.instances.retention_s = 7200
+    cloud.instances.delete(operator(cloud), instance.id)
+    settle(cloud)
 
 
 def leak_machine(cloud: Cloud, instance: Instance) -> str:
@@ -218,6 +229,7 @@ def strand(cloud: Cloud, instance: Instance) -> str:
 
 REPAIRED: list[tuple[Plant, Drift]] = [
     (lose_machine, Drift.LOST_MACHINE),
+    (lose_retained, Drift.LOST_RETAINED),
     (leak_machine, Drift.LEAKED_MACHINE),
     (leak_machine_of_a_failed_create, Drift.LEAKED_MACHINE),
     (stop_behind, Drift.WRONG_STATE),
@@ -247,7 +259,7 @@ REPORTED: list[tuple[Plant, Drift]] = [
 
 def test_every_drift_is_planted_here_or_below() -> None:
     planted = {drift for _, drift in REPAIRED + REPORTED}
-    elsewhere = {Drift.LOST_NETWORK}
+    elsewhere = {Drift.LOST_NETWORK, Drift.RETAINED_RUNS}
     assert planted | elsewhere == set(Drift)
 
 
@@ -302,6 +314,33 @@ def test_an_instance_whose_machine_is_lost_says_so_and_can_be_deleted(cloud: Clo
     cloud.instances.delete(operator(cloud), instance.id)
     settle(cloud)
     assert_consistent(cloud)
+
+
+def test_a_deleted_instance_whose_machine_is_lost_is_purged_and_not_recovered(cloud: Cloud) -> None:
+    instance = create(cloud)
+    lose_retained(cloud, instance)
+    cloud.doctor.repair()
+    with pytest.raises(InvalidState):
+        cloud.instances.recover(operator(cloud), instance.id)
+    cloud.instances.delete(operator(cloud), instance.id, purge=True)
+    settle(cloud)
+    assert instance_row(cloud, instance.id).purged_at is not None
+    assert cloud.doctor.check().findings == ()
+    assert_consistent(cloud)
+
+
+def test_a_deleted_instance_that_runs_is_stopped_and_can_be_recovered(cloud: Cloud) -> None:
+    instance = create(cloud)
+    retire(cloud, instance)
+    driver_of(cloud, instance).start_machine(instance.id)
+    assert [each.drift for each in cloud.doctor.check().findings] == [Drift.RETAINED_RUNS]
+    assert [each.drift for each in cloud.doctor.repair().repaired] == [Drift.RETAINED_RUNS]
+    cloud.clock.advance(60)  # a cut of the power takes a moment in the simulation
+    assert cloud.doctor.check().findings == ()
+    assert_consistent(cloud)
+    cloud.instances.recover(operator(cloud), instance.id)
+    settle(cloud)
+    assert instance_row(cloud, instance.id).status == InstanceStatus.STOPPED
 
 
 def test_what_is_in_transition_is_left_alone(cloud: Cloud) -> None:
