@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +63,12 @@ class Behind:
         container = pylxd.Client(endpoint=self.daemons.lxd_endpoint).instances.get(names.machine(self.tag, instance.id))
         container.stop(force=True, wait=True)
         container.delete(wait=True)
+
+    def move_rows(self, host_by_instance: Mapping[str, str]) -> None:
+        """Let the database say that instances are on other hosts than they are."""
+        with contextlib.closing(sqlite3.connect(self.state_dir / "cloud.db", timeout=30)) as database, database:
+            for instance_id, host_id in host_by_instance.items():
+                database.execute("UPDATE instances SET host_id = ? WHERE id = ?", (host_id, instance_id))
 
     def drivers(self) -> dict[MachineKind, ComputeDriver]:
         return {
@@ -166,3 +174,23 @@ def test_what_was_lost_and_leaked_is_found_and_repaired(behind: Behind) -> None:
     assert behind.client.doctor.check().is_clean
     done = behind.server.cli("doctor")
     assert "all is well" in done.stdout
+
+
+def test_a_machine_on_another_host_than_the_database_says_is_found_and_followed(behind: Behind) -> None:
+    made = [behind.create(kind, f"placed-{kind}") for kind in ("vm", "container")]
+    assert behind.client.doctor.check().is_clean
+    right = {each.id: str(behind.client.instances.get(each.id).host_id) for each in made}
+    hosts = [host.id for host in behind.client.hosts.list()]
+    behind.move_rows({each: next(host for host in hosts if host != host_id) for each, host_id in right.items()})
+    report = behind.client.doctor.check()
+    misplaced = [each for each in report.findings if each.drift == "wrong_placement"]
+    found = {each.resource.id: each.message for each in misplaced if each.resource is not None}
+    assert found.keys() == right.keys(), report.raw
+    for instance_id, message in found.items():
+        assert f"its machine on {right[instance_id]}" in message
+    assert behind.client.doctor.repair().is_clean
+    for instance in made:
+        assert behind.client.instances.get(instance.id).host_id == right[instance.id]
+        assert behind.status(instance) == "running"
+        instance.delete().wait(timeout_s=120)
+    assert behind.client.doctor.check().is_clean
