@@ -19,6 +19,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from iaas.api.app import create_app
+from iaas.api.bodies import BodyGate
+from iaas.api.connections import hear_no_more, notice_who_is_gone
 from iaas.api.drain import DEADLINE_S, DEADLINE_WITH_REMOVAL_S, Drain
 from iaas.api.logs import configure
 from iaas.api.proxy import GuestProxy
@@ -37,8 +39,12 @@ from iaas.services.bootstrap import FirstCredentials, deployment_tag
 if TYPE_CHECKING:
     from iaas.jobs.fleet import JobQueue
 
-BLOCKING_THREADS = 128
-MAX_WAITERS = 96  # long polls at most; the other threads are for everybody else
+BLOCKING_THREADS = 512  # at most: they are made when they are needed, and end when they are not
+MAX_WAITERS = 96  # long polls at most,
+MAX_BODIES = 256  # bodies on their way in at most; the other threads are for everybody else
+IDLE_THREAD_S = 30
+BODY_GRACE_S = 5.0  # when the server stops: for bodies on their way in
+SILENCE_S = 60  # after which a client that takes or answers nothing has gone
 READY_TIMEOUT_S = 30.0
 ZONES = ("zone-1", "zone-2")
 
@@ -281,6 +287,8 @@ def _run_http(app: Any, host: str, port: int, url: str, before_stop: Callable[[]
     from granian.constants import HTTPModes, Interfaces
     from granian.server.mt import MTServer
 
+    gated = BodyGate(app, most=MAX_BODIES)
+
     class Server(MTServer):
         """Granian's threaded server. It insists on a Python without the GIL; ours has one, and it works (ADR 0003)."""
 
@@ -290,6 +298,9 @@ def _run_http(app: Any, host: str, port: int, url: str, before_stop: Callable[[]
         def shutdown(self, exit_code: int = 0) -> None:
             """Granian waits here for the requests under way: those that only wait must end first."""
             before_stop()
+            ending = threading.Timer(BODY_GRACE_S, lambda: hear_no_more(port) if gated.is_receiving else None)
+            ending.daemon = True
+            ending.start()
             super().shutdown(exit_code)  # type: ignore[no-untyped-call]  # granian publishes no types
 
     server = Server(
@@ -299,7 +310,7 @@ def _run_http(app: Any, host: str, port: int, url: str, before_stop: Callable[[]
         interface=Interfaces.WSGI,
         workers=1,
         blocking_threads=BLOCKING_THREADS,
-        blocking_threads_idle_timeout=30,
+        blocking_threads_idle_timeout=IDLE_THREAD_S,
         websockets=False,
         log_enabled=False,
         http=HTTPModes.http1,
@@ -308,7 +319,7 @@ def _run_http(app: Any, host: str, port: int, url: str, before_stop: Callable[[]
     announcer = threading.Thread(target=_announce, args=(host, port, url, stopped), name="announcer", daemon=True)
     announcer.start()
     try:
-        server.serve(target_loader=lambda *_args, **_kwargs: app, wrap_loader=False)
+        server.serve(target_loader=lambda *_args, **_kwargs: gated, wrap_loader=False)
     finally:
         stopped.set()
 
@@ -321,6 +332,7 @@ def _announce(host: str, port: int, url: str, stopped: threading.Event) -> None:
         try:
             connection.request("GET", "/v1/capabilities")
             if connection.getresponse().status == 200:
+                notice_who_is_gone(port, silence_s=SILENCE_S)
                 sys.stdout.write(f"ready {url}\n")
                 sys.stdout.flush()
                 return
