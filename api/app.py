@@ -15,6 +15,7 @@ from flask_smorest import Api
 from iaas import __version__
 from iaas.api import access, idempotency, metrics_page, wiring
 from iaas.api.requests import MAX_BODY_BYTES, refuse_unknown_query
+from iaas.api.turns import InTurns
 from iaas.api.v1 import catalog, doctor, errors, events, identity, instances, jobs, key_pairs, meta, quotas
 from iaas.api.v1.document import complete
 from iaas.api.v1.schemas import ProblemSchema, Time
@@ -76,6 +77,8 @@ def create_app(cloud: Cloud, *, proxy_url: str | None = None, metrics_open: bool
     _add_pages(app, api)
     metrics_page.register(app, is_open=metrics_open)
     access.check_declared(app)
+    if cloud.turns is not None:
+        app.wsgi_app = InTurns(app.wsgi_app, cloud.turns)  # type: ignore[method-assign]  # Flask's own way to wrap it
     return app
 
 

@@ -24,6 +24,7 @@ from iaas.kernel import ids as id_prefixes
 from iaas.kernel.clock import CloudClock, WallClock
 from iaas.kernel.errors import ResourceRef
 from iaas.kernel.ids import IdSource
+from iaas.kernel.turns import Turns
 from iaas.metrics import CloudMetrics
 from iaas.metrics.readings import CloudReadings, StoreReadings
 from iaas.resources.instances import Instance, InstanceStatus
@@ -95,6 +96,8 @@ class Cloud:
         vault = Vault(key_path)
         self._operators_vault = VaultAside(key_path) if key_path and config.secrets_aside else vault
         self.first_credentials = prepare(store, ids, backend, config, self._operators_vault, given_credentials)
+        # One writer and nothing that blocks: then threads only get in each other's way.
+        self.turns = Turns() if store.is_sqlite and not backend.blocking else None
         self.executor = Executor(
             store=store,
             backend=backend,
@@ -106,13 +109,12 @@ class Cloud:
             add_job=self._add_job,
             observer=self.metrics,
             driver_calls=config.driver_calls,
+            turns=self.turns,
         )
         self._claim = ExecutorClaim(store)
         self.health = BackendHealth(backend)
         if backend.blocking:
-            self.executor.periodic.add(
-                "look_at_backends", self.health.look, interval_s=LOOK_EVERY_S, each_process=True
-            )
+            self.executor.periodic.add("look_at_backends", self.health.look, interval_s=LOOK_EVERY_S, each_process=True)
         self.idempotency = IdempotencyService(store, clock, vault, owner=secrets.token_hex(8))
         self.identity = IdentityService(store, ids, clock, vault)
         self.catalog = CatalogService(store, ids, frozenset(host.name for host in backend.hosts))

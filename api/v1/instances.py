@@ -15,6 +15,7 @@ from iaas.api.requests import Blueprint, principal
 from iaas.api.v1.document import GUARDED, TAGGED
 from iaas.api.v1.dumping import ValueSchema, page_response
 from iaas.api.v1.jobs import JobSchema
+from iaas.api.v1.loading import PlainSchema
 from iaas.api.v1.schemas import (
     NAME,
     FailureSchema,
@@ -119,7 +120,7 @@ class RecoverSchema(Schema):
     name = fields.String(validate=NAME, metadata={"description": "when its old name is taken"})
 
 
-class NewInstanceSchema(Schema):
+class NewInstanceSchema(PlainSchema):
     kind = fields.String(required=True, validate=validate.OneOf(KINDS))
     image = fields.String(required=True, validate=validate.Length(1, 128), metadata={"description": "name or id"})
     flavor = fields.String(validate=validate.Length(1, 128), metadata={"description": "name or id"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 
 from iaas.drivers.interface import ImageSpec, ImageState, MachineKind, PermanentError
@@ -24,21 +25,22 @@ class SimImageDriver:
         Raises:
             PermanentError: the simulation does not know the source, or the image has no artefact for ``kind``.
         """
-        with self._world.write("ensure_image", spec.image_id) as connection:
+        with self._world.change("ensure_image", spec.image_id) as change:
             if kind not in spec.kinds:
                 raise PermanentError(f"the image {spec.image_id} has no artefact for kind {kind.value}")
             size_bytes = SOURCES.get(spec.source)
             if size_bytes is None:
                 raise PermanentError(f"the simulation knows no image {spec.source!r}")
             progress(f"image {spec.source} is ready for kind {kind.value} (simulated)")
-            connection.execute(
-                "INSERT INTO images (image_id, kind, size_bytes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                (spec.image_id, kind.value, size_bytes),
-            )
-            kinds = [row[0] for row in connection.execute("SELECT kind FROM images WHERE image_id=?", (spec.image_id,))]
-            return ImageState(
-                image_id=spec.image_id, kinds=frozenset(MachineKind(each) for each in kinds), size_bytes=size_bytes
-            )
+            kinds = _kinds_of(change.connection, spec.image_id)
+            if kind not in kinds:
+                change.begin()
+                change.connection.execute(
+                    "INSERT INTO images (image_id, kind, size_bytes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    (spec.image_id, kind.value, size_bytes),
+                )
+                kinds = _kinds_of(change.connection, spec.image_id)
+            return ImageState(image_id=spec.image_id, kinds=kinds, size_bytes=size_bytes)
 
     def remove_image(self, image_id: str) -> None:
         """Forget the image; machines made from it live on. Already absent is success."""
@@ -59,3 +61,8 @@ class SimImageDriver:
             )
             for image_id, kinds, size_bytes in rows
         ]
+
+
+def _kinds_of(connection: sqlite3.Connection, image_id: str) -> frozenset[MachineKind]:
+    rows = connection.execute("SELECT kind FROM images WHERE image_id = ?", (image_id,))
+    return frozenset(MachineKind(row[0]) for row in rows)

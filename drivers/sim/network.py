@@ -9,7 +9,8 @@ from __future__ import annotations
 import socket
 import sqlite3
 from collections.abc import Collection
-from ipaddress import ip_address, ip_network
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from iaas.drivers.interface import (
     MachineKind,
@@ -48,17 +49,20 @@ class SimNetworkDriver:
             PermanentError: CIDR or gateway make no sense, or the network is there with others.
         """
         try:
-            if ip_address(spec.gateway) not in ip_network(spec.cidr):
+            if ip_address(spec.gateway) not in _block(spec.cidr):
                 raise PermanentError(f"network {spec.network_id}: the gateway {spec.gateway} is not in {spec.cidr}")
         except ValueError as exc:
             raise PermanentError(f"network {spec.network_id}: {exc}") from exc
-        with self.world.write("ensure_network", spec.network_id) as connection:
-            present = connection.execute(
-                "SELECT cidr, gateway FROM networks WHERE network_id = ?", (spec.network_id,)
+        with self.world.change("ensure_network", spec.network_id) as change:
+            present = change.connection.execute(
+                "SELECT cidr, gateway, dns_domain, mtu FROM networks WHERE network_id = ?", (spec.network_id,)
             ).fetchone()
-            if present is not None and present != (spec.cidr, spec.gateway):
+            if present is not None and present[:2] != (spec.cidr, spec.gateway):
                 raise PermanentError(f"network {spec.network_id} is there with the addresses {present[0]}")
-            connection.execute(
+            if present is not None and present[2:] == (spec.dns_domain, spec.mtu):
+                return NetworkState(network_id=spec.network_id)
+            change.begin()
+            change.connection.execute(
                 "INSERT INTO networks (network_id, cidr, gateway, dns_domain, mtu) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT (network_id) DO UPDATE SET dns_domain = excluded.dns_domain, mtu = excluded.mtu",
                 (spec.network_id, spec.cidr, spec.gateway, spec.dns_domain, spec.mtu),
@@ -175,10 +179,15 @@ def _addresses_of(connection: sqlite3.Connection, network_id: str) -> tuple[str,
     return row
 
 
+@lru_cache(maxsize=256)
+def _block(cidr: str) -> IPv4Network | IPv6Network:
+    return ip_network(cidr)
+
+
 def _check_guest_address(network: tuple[str, str], network_id: str, address: str) -> None:
     cidr, gateway = network
     try:
-        fits = ip_address(address) in ip_network(cidr) and address != gateway
+        fits = ip_address(address) in _block(cidr) and address != gateway
     except ValueError:
         fits = False
     if not fits:

@@ -10,7 +10,8 @@ import heapq
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -128,6 +129,17 @@ class Operation:
             world.faults.strike(self._name, self._resource_id, "after")
 
 
+class Change:
+    """A driver call that may find that there is nothing to change; it says so by not calling :meth:`begin`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def begin(self) -> None:
+        """Begin the call's transaction; twice is an error. What was read before still holds: the world is locked."""
+        self.connection.execute("BEGIN IMMEDIATE")
+
+
 class SimWorld:
     """Everything that exists in one simulated world.
 
@@ -174,6 +186,19 @@ class SimWorld:
     def write(self, operation: str, resource_id: str | None = None) -> Operation:
         """Return the context of a call that changes something: one transaction, all or nothing."""
         return Operation(self, operation, resource_id, writes=True)
+
+    @contextmanager
+    def change(self, operation: str, resource_id: str | None = None) -> Iterator[Change]:
+        """Give a call that looks first, and may then be one that changes something."""
+        with self.read(operation, resource_id) as connection:
+            try:
+                yield Change(connection)
+            except BaseException:  # whatever it is, nothing of it may stay
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            if connection.in_transaction:
+                connection.execute("COMMIT")
 
     def now_us(self) -> int:
         """Return the cloud time in microseconds since 1970."""

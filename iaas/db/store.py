@@ -66,10 +66,10 @@ class Store:
         self.on_events: Callable[[], None] = lambda: None
         self.on_group: Callable[[int, float], None] = lambda size, commit_s: None
         self._clock = clock
-        self._is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self._queue: deque[tuple[Callable[[Tx], Any], Future[Any]]] = deque()
         self._writer = threading.Lock()
-        if self._is_sqlite:
+        if self.is_sqlite:
             self._write_engine = sqlite_engine(url, immediate=True)
             in_memory = make_url(url).database in (None, "", ":memory:")
             self._read_engine = self._write_engine if in_memory else sqlite_engine(url, immediate=False)
@@ -77,7 +77,7 @@ class Store:
             self._readers = self._writers if in_memory else ConnectionShelf(self._read_engine, most=_MAX_IDLE_READERS)
         else:
             self._write_engine, self._read_engine = postgres_engines(url)
-        self._path = make_url(url).database if self._is_sqlite and not in_memory else None
+        self._path = make_url(url).database if self.is_sqlite and not in_memory else None
         self._presence: FilePresence | None = None  # from the first write on: before that there may be no file
         self._memory_lock = self._writer if self._read_engine is self._write_engine else None
 
@@ -89,7 +89,7 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection with one consistent view; it must not outlive the block nor cross a driver call."""
-        if not self._is_sqlite:
+        if not self.is_sqlite:
             with self._read_engine.connect() as connection:
                 yield connection
         elif self._memory_lock is not None:  # one shared connection in memory: readers take their turn
@@ -108,7 +108,7 @@ class Store:
         that a second run would not set right.
         """
         work = with_hook(work)
-        if not self._is_sqlite:
+        if not self.is_sqlite:
             return self._write_alone(work)
         future: Future[T] = Future()
         self._queue.append((work, future))
@@ -124,7 +124,7 @@ class Store:
         for none of them saves a commit for each. (PostgreSQL commits at once.)
         """
         future: Future[T] = Future()
-        if self._is_sqlite:
+        if self.is_sqlite:
             self._queue.append((work, future))
             return future
         try:
@@ -214,7 +214,7 @@ class Store:
 
     def close(self) -> None:
         """Close all connections; the database file stays."""
-        if self._is_sqlite:
+        if self.is_sqlite:
             self._writers.close()
             self._readers.close()
         self._write_engine.dispose()

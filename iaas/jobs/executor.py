@@ -7,6 +7,7 @@ one job is in :mod:`iaas.jobs.stepper`; here is when, and in which thread.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,6 +29,7 @@ from iaas.jobs.stepper import UNDO_TRIES, Stepper
 from iaas.kernel.clock import CloudClock
 from iaas.kernel.errors import Failure
 from iaas.kernel.ids import IdSource
+from iaas.kernel.turns import Turns
 from iaas.resources.instances import Instance
 from iaas.resources.jobs import Job, JobProgress, JobStatus
 from iaas.workflows.framework import Context, Workflow
@@ -36,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 ENDS_A_COMMIT = 16  # jobs whose ends share a commit; more would save little and let the first wait longer
 FRESH_MOST = 1024  # new jobs kept in memory until they are taken up; the others are read again
+TURN_S = 0.006  # then requests that wait go first
 DATABASE_PAUSE_S = 1.0  # until the next attempt when the database did not take a write (cloud clock)
 DRIVER_CALLS = 4
 DRAIN_S = 5.0
@@ -49,6 +52,7 @@ class Executor:
 
     Args:
         driver_calls: how many driver calls a host takes at once, by kind of machine (blocking backends).
+        turns: shared with whoever else computes in this process.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Executor:
         add_job: Callable[..., Job],
         driver_calls: Mapping[str, int] | None = None,
         observer: JobObserver | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._store = store
         self._backend = backend
@@ -74,6 +79,7 @@ class Executor:
         self._add_job = add_job
         self._driver_calls = driver_calls or {}
         self._observer = observer or NobodyLooks()
+        self._turns = turns or Turns()
         self._condition = threading.Condition()
         self._agenda = Agenda()
         self._runs: dict[str, Run] = {}
@@ -217,24 +223,37 @@ class Executor:
         while True:
             if not self._stopping:
                 self.periodic.run_due()
+            with self._turns.turn():
+                done = self._work_a_while()
+            if not done:
+                return taken
+            taken += done
+
+    def _work_a_while(self) -> int:
+        """Take up jobs that are due until none is left, or others want to go on; return how many that were."""
+        give_up_at_s = time.monotonic() + TURN_S
+        taken = 0
+        while True:
             with self._condition:
-                if self._stopping:
-                    break
-                landed = self._landed.pop(0) if self._landed else None
-                job_id = None if landed else self._agenda.take(self._clock.now())
+                landed = job_id = None
+                if not self._stopping:
+                    landed = self._landed.pop(0) if self._landed else None
+                    job_id = None if landed else self._agenda.take(self._clock.now())
             if landed is not None:
                 self._land(*landed)
             elif job_id is not None:
                 self._take_up(job_id)
-                if len(self._ending) >= ENDS_A_COMMIT:
-                    self._commit_ends()
             elif self._ending:
                 self._commit_ends()  # may put new jobs onto the agenda
+                continue
             else:
                 return taken
             taken += 1
-        self._commit_ends()
-        return taken
+            if len(self._ending) >= ENDS_A_COMMIT:
+                self._commit_ends()
+            if self._turns.is_wanted and time.monotonic() >= give_up_at_s:
+                self._commit_ends()
+                return taken
 
     def _commit_ends(self) -> None:
         ending, self._ending = self._ending, []

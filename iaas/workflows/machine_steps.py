@@ -7,6 +7,7 @@ from datetime import timedelta
 from iaas.db.repositories import catalog, networks
 from iaas.drivers.interface import (
     ComputeDriver,
+    DriverError,
     ImageSpec,
     MachineKind,
     MachineSpec,
@@ -122,13 +123,23 @@ def await_running(ctx: Context) -> Outcome:
         raise PermanentError("the machine vanished from its host while it was starting")
     match state.power:
         case PowerState.RUNNING:
-            return Done()
+            return Done({"guest_ready": True}) if _answers_already(ctx) else Done()
         case PowerState.STARTING:
             return NotYet(state.next_change_at)
         case PowerState.CRASHED:
             raise PermanentError("the machine crashed while it was starting; see its console")
         case _:
             raise PermanentError("the machine stopped by itself while it was starting; see its console")
+
+
+def _answers_already(ctx: Context) -> bool:
+    """Return whether nobody need watch for the guest's first answer; asked only where asking costs nothing."""
+    if ctx.backend.blocking:
+        return False
+    try:
+        return driver_of(ctx).is_guest_ready(ctx.instance.id)
+    except DriverError:  # whoever watches will ask again; the machine runs
+        return False
 
 
 def stop_gracefully(ctx: Context) -> Outcome:

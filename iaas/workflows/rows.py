@@ -33,11 +33,15 @@ def emit(tx: Tx, ctx: Context, event: str, data: dict[str, Any] | None = None) -
 
 
 def mark_running(event: str, **changes: Any) -> Any:
-    """Return a row step's ``do``: running, and someone watches for the guest's first answer."""
+    """Return a row step's ``do``: running, and someone watches for the guest's first answer if it is still to come."""
 
     def do(tx: Tx, ctx: Context) -> None:
         rest(tx, ctx, InstanceStatus.RUNNING, event=event, guest_ready_at=None, **changes)
-        ctx.add_job(tx, action="instance.watch_guest", instance=ctx.instance, request_id=ctx.job.request_id)
+        if ctx.memo.get("guest_ready"):
+            instances.change(tx, ctx.instance.id, guest_ready_at=tx.now)
+            emit(tx, ctx, "instance.guest_ready")
+        else:
+            ctx.add_job(tx, action="instance.watch_guest", instance=ctx.instance, request_id=ctx.job.request_id)
 
     return do
 

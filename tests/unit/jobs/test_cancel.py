@@ -14,7 +14,7 @@ from iaas.resources.instances import Instance, InstanceStatus
 from iaas.resources.jobs import Job, JobStatus
 from iaas.workflows import WORKFLOWS
 from iaas.workflows.framework import CancelUntil, Step
-from tests.chaos.plays import PLAYS
+from tests.chaos.plays import PLAYS, Stage
 from tests.factories import (
     START,
     assert_consistent,
@@ -163,7 +163,8 @@ def test_a_mark_set_just_before_the_last_commit_wins(action: str) -> None:
     """The race in its narrowest place: the mark is committed between the last effect and the last commit."""
     with open_cloud(blocking=True) as cloud:
         play = PLAYS[action]
-        prepared = play.prepare(cloud)
+        stage = Stage(cloud)
+        prepared = play.prepare(stage)
         journal = cloud.executor._stepper._journal
         original_rows, original_begun = journal.rows, journal.begun
         marked: list[str] = []
@@ -179,7 +180,7 @@ def test_a_mark_set_just_before_the_last_commit_wins(action: str) -> None:
 
         journal.rows = lambda run: (mark(run), original_rows(run))[1]  # type: ignore[method-assign]  # a hook
         journal.begun = lambda run: (mark(run), original_begun(run))[1]  # type: ignore[method-assign, func-returns-value]  # a hook
-        play.begin(cloud, prepared)
+        play.begin(stage, prepared)
         settle(cloud)
         assert marked
         assert job_of(cloud, marked[0]).status == JobStatus.CANCELLED

@@ -78,12 +78,16 @@ def test_what_is_down_is_revived_with_pauses(daemon: Daemon) -> None:
     revived: list[int] = []
     daemon.error = BackendDownError("gone")
 
+    seen = threading.Event()
+
     def revive() -> None:
+        seen.wait(20)
         revived.append(1)
         daemon.error = None
 
     health_of_it = gate(daemon, revive=revive)
     assert health_of_it.problems()["container"] == "gone"
+    seen.set()
     wait_for(lambda: revived == [1])
     wait_for(lambda: "container" not in health_of_it.problems())
     daemon.error = BackendDownError("gone again")
