@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from iaas.db.repositories.query import cursor_at
 from iaas.resources.common import Page
 
 PAGE = "/v1/instances?limit=100"
+PARTS = 4
 Row = dict[str, float]
 
 
@@ -69,9 +71,14 @@ def _ask(server: Server, template: str, size: int, count: int) -> Row:
     row: Row = {}
     for name, path in paths.items():
         server.target.run([("GET", path, None)] * 5)
-        used_ms = cpu_ms(server.pid)
-        row[f"{name}_p50_ms"] = server.target.run([("GET", path, None)] * count).percentile_ms(50)
-        row[f"{name}_cpu_ms"] = (cpu_ms(server.pid) - used_ms) / count
+        part = [("GET", path, None)] * max(1, count // PARTS)
+        p50_ms, used_ms = [], []
+        for _ in range(PARTS):
+            before_ms = cpu_ms(server.pid)
+            p50_ms.append(server.target.run(part).percentile_ms(50))
+            used_ms.append((cpu_ms(server.pid) - before_ms) / len(part))
+        row[f"{name}_p50_ms"] = statistics.median(p50_ms)
+        row[f"{name}_cpu_ms"] = min(used_ms)  # on a processor that is shared, neighbours only add to it
     memory = pss_mib(server.pid)
     files = sum(each.stat().st_size for each in server.state.glob("*.db*"))
     return {**row, "files_mib": files / 2**20, **({"pss_mib": memory} if memory is not None else {})}

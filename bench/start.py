@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import re
 import socket
 import statistics
@@ -87,15 +86,15 @@ def _answers(port: int) -> bool:
 
 
 def cpu_ms(pid: int) -> float:
-    """Return the processor time that a process has used, all threads, in steps of about 10 ms; 0 off Linux.
+    """Return the processor time that the present threads of a process have used; 0 off Linux.
 
-    Source: proc(5), /proc/pid/stat, utime and stime.
+    Source: Linux, Documentation/scheduler/sched-stats, /proc/<pid>/schedstat (nanoseconds on the processor).
     """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+    total_ns = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile
+            total_ns += int(path.read_text().split()[0])
+    return total_ns / 1e6
 
 
 def pss_mib(pid: int) -> float | None:
