@@ -30,9 +30,10 @@ def claim_all(tx: Tx, *, scope: str, wanted: Sequence[tuple[str, str]]) -> bool:
     """Claim many values, each for a resource; ``wanted`` holds (value, resource id).
 
     False when others hold some of them; then the rest is claimed all the same. Values are asked for in their
-    order, so that two who want the same ones do not wait for each other.
+    order, so that two who want the same ones do not wait for each other; of equal ones the first in ``wanted`` gets it.
     """
-    rows = [{"scope": scope, "value": value, "resource_id": resource_id} for value, resource_id in sorted(wanted)]
+    in_order = sorted(wanted, key=lambda each: each[0])
+    rows = [{"scope": scope, "value": value, "resource_id": resource_id} for value, resource_id in in_order]
     return insert_many_if_free(tx.connection, _allocations, rows) == len(rows)
 
 
