@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a view answers: the document as plain JSON values, so that it can be made in any thread."""
+    """What a view answers: the document as plain JSON values or as JSON, so that it can be made in any thread."""
 
     status: int
-    document: dict[str, Any]
+    document: dict[str, Any] | str
     location: str | None = None
 
 
@@ -99,7 +99,9 @@ def _fingerprint() -> str:
 
 
 def _answer(reply: Reply) -> Answer:
-    body = json.dumps(reply.document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    document = reply.document
+    text = document if isinstance(document, str) else json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    body = text.encode() + b"\n"
     return Answer(status=reply.status, body=body, location=reply.location)
 
 

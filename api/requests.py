@@ -111,7 +111,10 @@ def json_object(req: Request) -> dict[str, Any]:
         raise MalformedRequest(f"the body is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise MalformedRequest("the body must be a JSON object")
-    _check_text(body, "", 0)
+    if "\\u" in text:  # only an escape can bring what text cannot hold: as it is, it would be no JSON or no UTF-8
+        _check_text(body, "", 0)
+    elif _is_deeper(body, MAX_DEPTH):
+        raise MalformedRequest("the body is nested too deeply")
     return body
 
 
@@ -120,12 +123,19 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the member {key[:80]!r} occurs twice")
-        found[key] = value
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [key for key, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the member {twice[:80]!r} occurs twice")
     return found
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    if type(value) not in (dict, list):
+        return False
+    members = value.values() if type(value) is dict else value
+    return most == 0 or any(_is_deeper(member, most - 1) for member in members if type(member) in (dict, list))
 
 
 def _check_text(value: Any, path: str, depth: int) -> None:

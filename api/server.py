@@ -47,7 +47,7 @@ IDLE_THREAD_S = 30
 BODY_GRACE_S = 5.0  # when the server stops: for bodies on their way in
 SILENCE_S = 60  # after which a client that takes or answers nothing has gone
 READY_TIMEOUT_S = 30.0
-GC_THRESHOLD = 20_000
+GC_THRESHOLD = 50_000
 ZONES = ("zone-1", "zone-2")
 
 log = structlog.get_logger(__name__)

@@ -98,6 +98,7 @@ class Cloud:
         self.first_credentials = prepare(store, ids, backend, config, self._operators_vault, given_credentials)
         # One writer and nothing that blocks: then threads only get in each other's way.
         self.turns = Turns() if store.is_sqlite and not backend.blocking else None
+        store.turns = self.turns
         self.executor = Executor(
             store=store,
             backend=backend,

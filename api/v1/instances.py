@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from typing import Any
 
 from flask import Response, jsonify, request
@@ -13,7 +14,7 @@ from marshmallow import Schema, fields, validate
 from iaas.api.idempotency import Reply, respond, respond_after
 from iaas.api.requests import Blueprint, principal
 from iaas.api.v1.document import GUARDED, TAGGED
-from iaas.api.v1.dumping import ValueSchema, page_response
+from iaas.api.v1.dumping import ValueSchema, page_response, prepared_json
 from iaas.api.v1.jobs import JobSchema
 from iaas.api.v1.loading import PlainSchema
 from iaas.api.v1.schemas import (
@@ -206,6 +207,7 @@ class ConsoleSchema(Schema):
 
 
 _INSTANCE = InstanceSchema()
+_INSTANCE_JSON = prepared_json(InstanceSchema)
 _JOB = JobSchema()
 _EXEC_OUTCOME = ExecOutcomeSchema()
 
@@ -412,8 +414,9 @@ def _created(results: list[tuple[Instance, Job]]) -> Reply:
 
 
 def _created_all(results: list[tuple[Instance, Job]]) -> Reply:
-    instances = [_INSTANCE.dump(instance) for instance, _ in results]
-    return Reply(202, {"instances": instances, "jobs": [_JOB.dump(job) for _, job in results]})
+    instances = ",".join([_INSTANCE_JSON(instance) for instance, _ in results])
+    jobs = json.dumps([_JOB.dump(job) for _, job in results])
+    return Reply(202, f'{{"instances":[{instances}],"jobs":{jobs}}}')
 
 
 def _executed(outcome: ExecOutcome) -> Reply:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from iaas.db.statements import execute_text
 
 CACHE_KIB = 8192
-# Pages (4 KiB) in the write-ahead log before they are copied into the database. A page that many commits changed
-# is copied once, so a longer log costs less in all; reading through it costs next to nothing.
-CHECKPOINT_PAGES = 4000
+# Pages (4 KiB) in the write-ahead log before a writer copies what the background has left of them into the database
+# and begins the log anew. Reading through a long log costs next to nothing.
+CHECKPOINT_PAGES = 16_000
 
 
 def sqlite_engine(url: str, *, immediate: bool) -> Engine:
@@ -27,15 +27,20 @@ def sqlite_engine(url: str, *, immediate: bool) -> Engine:
     in_memory = make_url(url).database in (None, "", ":memory:")
     if in_memory or immediate:
         engine = create_engine(
-            url, poolclass=StaticPool, connect_args={"check_same_thread": False}, json_deserializer=_read_json
+            url,
+            poolclass=StaticPool,
+            connect_args={"check_same_thread": False},
+            json_serializer=_write_json,
+            json_deserializer=_read_json,
         )
     else:
         engine = create_engine(
             url,
-            creator=_opener(make_url(url).database or ""),
+            creator=lambda: existing(make_url(url).database or ""),
             poolclass=QueuePool,
             pool_size=8,
             max_overflow=56,
+            json_serializer=_write_json,
             json_deserializer=_read_json,
         )
 
@@ -72,14 +77,20 @@ def _read_json(text: str) -> Any:
     return [] if text == "[]" else json.loads(text)
 
 
-def _opener(path: str) -> Callable[[], sqlite3.Connection]:
-    """Return what opens the database to read, and only if it is there.
+def _write_json(value: Any) -> str:
+    if type(value) in (dict, list) and not value:  # see above
+        return "{}" if type(value) is dict else "[]"
+    return json.dumps(value)
+
+
+def existing(path: str) -> sqlite3.Connection:
+    """Open a database only if it is there.
 
     SQLite makes an empty file in the place of one that is missing; a connection to that would go on to say
     "no such table" after the real one was put back. Source: SQLite documentation, "URI Filenames", mode.
     """
     uri = Path(path).absolute().as_uri() + "?mode=rw"
-    return lambda: sqlite3.connect(uri, uri=True, check_same_thread=False)
+    return sqlite3.connect(uri, uri=True, check_same_thread=False)
 
 
 class ConnectionShelf:

@@ -40,6 +40,7 @@ _Converter = Callable[[Any], Any]
 ON_CONFLICT_DO_NOTHING = " ON CONFLICT DO NOTHING"  # the same words on SQLite and PostgreSQL
 
 _IS_NULL = -1
+_NOTHING = object()
 
 
 class _Compiled:
@@ -77,6 +78,26 @@ class _Compiled:
         if self.is_positional:
             return [values[name] if convert is None else convert(values[name]) for name, convert in self._arguments]
         return {name: values[name] if convert is None else convert(values[name]) for name, convert in self._arguments}
+
+    def arguments_of(self, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Return many rows as the driver wants them. What follows itself in a column is converted once."""
+        if self._defaults:
+            rows = [{**self._defaults, **values} for values in rows]
+        columns: list[list[Any]] = []
+        for name, convert in self._arguments:
+            column = [values[name] for values in rows]
+            if convert is not None:
+                before: Any = _NOTHING
+                converted: Any = None
+                for index, value in enumerate(column):
+                    if value is not before:
+                        before, converted = value, convert(value)
+                    column[index] = converted
+            columns.append(column)
+        if self.is_positional:
+            return list(zip(*columns, strict=True))
+        names = [name for name, _ in self._arguments]
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def row(self, raw: Sequence[Any]) -> Any:
         """Return one row of the driver's as a named tuple of Python values."""
@@ -142,7 +163,7 @@ class Prepared:
     def run_many(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> int:
         """Execute a change once per member of ``rows``, in one call of the driver."""
         compiled = self.on(connection)
-        return compiled.execute_many(connection, [compiled.arguments(values) for values in rows])
+        return compiled.execute_many(connection, compiled.arguments_of(list(rows)))
 
     def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[Any]:
         """Return all rows of a select, as named tuples."""

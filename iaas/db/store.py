@@ -21,12 +21,14 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
+from iaas.db.checkpoints import Checkpointer
 from iaas.db.commit_hook import with_hook
 from iaas.db.postgres import WRITE_TRIES, backoff_s, passes, postgres_engines
 from iaas.db.presence import FilePresence
 from iaas.db.sqlite import ConnectionShelf, sqlite_engine
 from iaas.db.statements import execute_text
 from iaas.kernel.clock import Clock
+from iaas.kernel.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +67,7 @@ class Store:
         # size and the seconds that its commit took. Both must be quick.
         self.on_events: Callable[[], None] = lambda: None
         self.on_group: Callable[[int, float], None] = lambda size, commit_s: None
+        self.turns: Turns | None = None  # of the threads that write here, if they take turns
         self._clock = clock
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self._queue: deque[tuple[Callable[[Tx], Any], Future[Any]]] = deque()
@@ -78,6 +81,7 @@ class Store:
         else:
             self._write_engine, self._read_engine = postgres_engines(url)
         self._path = make_url(url).database if self.is_sqlite and not in_memory else None
+        self._checkpointer = Checkpointer(self._path) if self._path is not None else None
         self._presence: FilePresence | None = None  # from the first write on: before that there may be no file
         self._memory_lock = self._writer if self._read_engine is self._write_engine else None
 
@@ -112,6 +116,8 @@ class Store:
             return self._write_alone(work)
         future: Future[T] = Future()
         self._queue.append((work, future))
+        if self.turns is not None:
+            self.turns.let_others_first()  # their writes then share our commit, or ours theirs
         with self._writer:
             while not future.done():  # more than one group may stand before ours
                 self._write_group()
@@ -199,6 +205,8 @@ class Store:
                 future.set_exception(error)
             return
         self.on_group(len(done), time.perf_counter() - worked_at)
+        if self._checkpointer is not None:
+            self._checkpointer.count_commit()
         for _, _, actions in done:
             _run_all(actions)
         for future, result, _ in done:
@@ -214,6 +222,8 @@ class Store:
 
     def close(self) -> None:
         """Close all connections; the database file stays."""
+        if self._checkpointer is not None:
+            self._checkpointer.stop()
         if self.is_sqlite:
             self._writers.close()
             self._readers.close()

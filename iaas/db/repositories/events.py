@@ -23,6 +23,9 @@ _PURGED_THROUGH = "events_purged_through"
 _TURN = "event ids"
 
 
+NO_DATA: dict[str, Any] = {}  # one for all: nobody changes what an event says
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEvent:
     """An event before it has its id and its time."""
@@ -33,7 +36,7 @@ class NewEvent:
     generation: int | None = None
     job_id: str | None = None
     request_id: str | None = None
-    data: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=lambda: NO_DATA)
 
 
 def add(
@@ -55,7 +58,7 @@ def add(
         generation=generation,
         job_id=job_id,
         request_id=request_id,
-        data=data or {},
+        data=data or NO_DATA,
     )
     add_all(tx, [new])
 

@@ -21,14 +21,13 @@ def test_whoever_waits_longest_comes_next() -> None:
     for number in range(5):
         threads.append(threading.Thread(target=work, args=(number,)))
         threads[-1].start()
-        wait_for(lambda expected=number + 1: len(turns._waiting) == expected)  # type: ignore[misc]  # bound now
-    assert turns.is_wanted
+        wait_for(lambda expected=number + 1: turns.waiting == expected)  # type: ignore[misc]  # bound now
     assert order == []
     turns.give()
     for thread in threads:
         thread.join(10)
     assert order == [0, 1, 2, 3, 4]
-    assert not turns.is_wanted
+    assert turns.waiting == 0
 
 
 def test_one_at_a_time() -> None:
@@ -49,6 +48,27 @@ def test_one_at_a_time() -> None:
     for thread in threads:
         thread.join(30)
     assert most == 1
+
+
+def test_who_lets_others_first_goes_on_after_them() -> None:
+    turns = Turns()
+    order: list[str] = []
+
+    def other() -> None:
+        turns.let_others_first()  # not its turn yet: nothing happens
+        with turns.turn():
+            order.append("other")
+
+    with turns.turn():
+        turns.let_others_first()  # nobody is there
+        thread = threading.Thread(target=other)
+        thread.start()
+        wait_for(lambda: turns.waiting == 1)
+        order.append("first half")
+        turns.let_others_first()
+        order.append("second half")
+    thread.join(10)
+    assert order == ["first half", "other", "second half"]
 
 
 def test_a_fault_gives_the_turn_back() -> None:
