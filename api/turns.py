@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from iaas.kernel.errors import CloudError
 from iaas.kernel.turns import Turns
 
 if TYPE_CHECKING:
@@ -34,9 +35,22 @@ class InTurns:
             return self._app(environ, start_response)
         length = int(environ.get("CONTENT_LENGTH") or 0)
         if length:
-            environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(length))
+            try:
+                environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(length))
+            except CloudError as error:  # whoever asks for the body is told, with an answer of the application's
+                environ["wsgi.input"] = _Refused(error)
         with self._turns.turn():
             return self._app(environ, start_response)
+
+
+class _Refused:
+    """A body that could not be had."""
+
+    def __init__(self, error: CloudError) -> None:
+        self._error = error
+
+    def read(self, _size: int = -1) -> bytes:
+        raise self._error
 
 
 def _only_computes(environ: dict[str, Any]) -> bool:
