@@ -39,7 +39,7 @@ def register_serve(app: typer.Typer) -> None:
         ] = "embedded",
         zones: Annotated[str, typer.Option(help="Names of the zones, separated by commas.")] = "zone-1,zone-2",
         hosts: Annotated[
-            Path | None, typer.Option(metavar="FILE", help="TOML with the simulated hosts, in [[hosts]] tables (sim).")
+            Path | None, typer.Option(metavar="FILE", help="TOML file that declares the simulated hosts (sim).")
         ] = None,
         retention: Annotated[
             float,

@@ -67,8 +67,9 @@ def one_line(error: Exception) -> str:
     """Return ``message (field: what is wrong with it; ...)`` without line breaks or terminal codes."""
     message = str(error) or type(error).__name__
     if isinstance(error, errors.APIError | CloudError):
-        faults = [f"{each.field}: {each.message}" if each.field else each.message for each in error.errors]
-        unsaid = "; ".join(fault for fault in faults if fault not in message)
+        # A message that names the field and says what is wrong with it is not followed by the same again.
+        faults = [each for each in error.errors if each.field not in message or each.message not in message]
+        unsaid = "; ".join(f"{each.field}: {each.message}" if each.field else each.message for each in faults)
         message += f" ({unsaid})" if unsaid else ""
         blockers = ", ".join(f"{each.type} {each.id}" for each in error.blockers)
         message += f" (in the way: {blockers})" if blockers else ""

@@ -36,6 +36,18 @@ FILTERS: Mapping[str, tuple[str, Any]] = {
     "label": ("label_selector", SelectorOption),
     "action": ("action", Annotated[str | None, typer.Option("--action", help="Only this one: instance.create.")]),
     "resource": ("resource_id", Annotated[str | None, typer.Option("--resource", help="Only of this resource (id).")]),
+    "resource_type": (
+        "resource_type",
+        Annotated[
+            str | None, typer.Option("--resource-type", metavar="TYPE", help="Only of such resources (instance).")
+        ],
+    ),
+    "type": (
+        "type_prefix",
+        Annotated[
+            str | None, typer.Option("--type", metavar="PREFIX", help="Only types that begin so (instance.del).")
+        ],
+    ),
     "after": ("after", Annotated[str | None, typer.Option("--after", help="Only those after this event (id).")]),
     "deleted": ("deleted", Annotated[bool | None, typer.Option("--deleted", help="Only those that are deleted.")]),
     "sort": ("sort", SortOption),

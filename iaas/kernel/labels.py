@@ -65,7 +65,7 @@ def _term(part: str) -> LabelTerm:
         term = LabelTerm(part)
     if not KEY.fullmatch(term.key) or not all(VALUE.fullmatch(value) for value in term.values):
         raise InvalidInput(
-            f"label_selector: {part!r} is not a requirement",
+            f"label_selector: {part!r} is not a requirement such as a=b, !c",
             errors=[FieldError("label_selector", "invalid", f"{part!r} is not a requirement such as a=b, !c")],
         )
     return term

@@ -40,7 +40,7 @@ EVENT = Noun[Event](
         Column("RESOURCE", lambda event: event.resource.id if event.resource else None),
         Column("JOB", lambda event: event.job_id),
     ),
-    filters=("after", "resource"),
+    filters=("after", "resource", "resource_type", "type"),
 )
 
 

@@ -47,6 +47,9 @@ def test_faulty_fields_and_blockers_are_named(run: Run, cloud: FakeCloud) -> Non
     assert result.err == "iaas: the request is not valid (flavor: there is no flavor huge)\n"
     cloud.answer_next(problem(422, "invalid_input", "flavor: there is no flavor huge", errors=[fault]))
     assert run("zone", "list").err == "iaas: flavor: there is no flavor huge\n"
+    quota = {"field": "instances", "code": "quota", "message": "the quota of instances is 4: 4 in use"}
+    cloud.answer_next(problem(403, "quota_exceeded", "the quota of instances is 4: 4 in use", errors=[quota]))
+    assert run("zone", "list").err == "iaas: the quota of instances is 4: 4 in use\n"
     cloud.answer_next(problem(409, "in_use", "the project is in use", blockers=[{"type": "instance", "id": "i-1"}]))
     assert run("project", "delete", "p").err == "iaas: the project is in use (in the way: instance i-1)\n"
 
