@@ -83,6 +83,10 @@ def restore(source: Path, state: Path) -> None:
             folder.rename(state)  # over an empty folder this is allowed
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+    except tarfile.ReadError as error:
+        raise BackupError(
+            f"nothing was restored: {source} is not a whole copy made by iaas backup ({error})"
+        ) from error
     except (OSError, tarfile.TarError, sqlite3.Error) as error:
         raise BackupError(f"nothing was restored: {error}") from error
 
@@ -132,9 +136,15 @@ def _pack(folder: Path, target: Path) -> None:
             entry.size, entry.mode = len(text), 0o600
             archive.addfile(entry, io.BytesIO(text))
             for name in names:
-                archive.add(folder / name, arcname=name)
+                archive.add(folder / name, arcname=name, filter=_secret)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _secret(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Whoever takes a file out by hand gets it as the state folder has it, readable for its owner alone."""
+    entry.mode = 0o600
+    return entry
 
 
 def _unpack(source: Path, folder: Path) -> None:

@@ -127,7 +127,9 @@ def _host_counters(connection: Connection) -> Iterator[Finding]:
         counted = {name: getattr(host, f"{name}_used") for name in RESOURCES}
         right = {name: int(getattr(really[host.id], name)) if host.id in really else 0 for name in RESOURCES}
         if counted != right:
-            wrong = ", ".join(f"{name} {counted[name]} instead of {right[name]}" for name in RESOURCES)
+            wrong = ", ".join(
+                f"{name} {counted[name]} instead of {right[name]}" for name in RESOURCES if counted[name] != right[name]
+            )
             yield Finding(
                 drift=Drift.HOST_COUNTERS,
                 resource=ResourceRef("host", host.id),

@@ -56,7 +56,7 @@ def _instance(page: Page, row: Any) -> Iterator[Finding]:
             row,
             Drift.LOST_MACHINE,
             f"it is {row.status}, but its host has no machine for it",
-            "the instance becomes failed, to be deleted or rebuilt anew by its owner",
+            "the instance becomes failed, to be deleted by its owner",
         )
         return
     if (row.status == InstanceStatus.RUNNING) != (state.power in _RUNNING):
