@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from iaas.cli.exit_status import CommandError
+from iaas.cli.exit_status import CommandError, ExitStatus
 from iaas.cli.plugins import noun
 
 DEFAULT_LISTEN = "127.0.0.1:7780"
@@ -93,22 +93,27 @@ def register_serve(app: typer.Typer) -> None:
         _one_of("--backend", backend, ("sim", "real"))
         _one_of("--workers", workers, ("embedded", "external"))
         if workers == "external" and not (database or "").startswith("postgresql+psycopg://"):
-            raise CommandError("--workers external needs --database postgresql+psycopg://...")
+            raise CommandError("--workers external needs --database postgresql+psycopg://...", ExitStatus.USAGE)
         if workers == "external" and backend != "sim":
-            raise CommandError("--workers external is for the simulated backend: real machines are of one process")
+            raise CommandError(
+                "--workers external is for the simulated backend: real machines are of one process", ExitStatus.USAGE
+            )
         _one_of("--virt-type", virt_type, ("auto", "qemu", "kvm"))
         _one_of("--log-level", log_level, ("debug", "info", "warning", "error"))
         if tag is not None and not re.fullmatch(r"[a-z0-9]{4}", tag):
-            raise CommandError(f"--tag must be four of a-z and 0-9, not {tag}")
+            raise CommandError(f"--tag must be four of a-z and 0-9, not {tag}", ExitStatus.USAGE)
         names = tuple(name.strip() for name in zones.split(",") if name.strip())
         if not names or len(set(names)) != len(names):
-            raise CommandError("--zones must be different names separated by commas")
+            raise CommandError("--zones must be different names separated by commas", ExitStatus.USAGE)
         if hosts is not None and backend != "sim":
-            raise CommandError("--hosts is for the simulation: a real host reports itself")
+            raise CommandError("--hosts is for the simulation: a real host reports itself", ExitStatus.USAGE)
+        try:
+            host, port = parse_listen(listen)
+        except StartError as error:
+            raise CommandError(str(error), ExitStatus.USAGE) from error
         try:
             if backend == "real":
                 _check_host(state)
-            host, port = parse_listen(listen)
             run(
                 ServeOptions(
                     backend=backend,
@@ -164,7 +169,8 @@ def _limits(terms: list[str]) -> dict[str, int]:
             or len(value) > 16
             or int(value) > MAX_LIMIT
         ):
-            raise CommandError(f"--quota must be RESOURCE=LIMIT with one of {', '.join(DEFAULTS)}, not {term}")
+            known = ", ".join(DEFAULTS)
+            raise CommandError(f"--quota must be RESOURCE=LIMIT with one of {known}, not {term}", ExitStatus.USAGE)
         limits[name] = int(value)
     return limits
 
@@ -250,4 +256,4 @@ def _check_host(state: Path | None) -> None:
 
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise CommandError(f"{option} must be one of {', '.join(allowed)}, not {value}")
+        raise CommandError(f"{option} must be one of {', '.join(allowed)}, not {value}", ExitStatus.USAGE)

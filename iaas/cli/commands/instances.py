@@ -13,7 +13,7 @@ import typer
 
 from iaas.cli.exit_status import CommandError
 from iaas.cli.nouns import LabelOption, NameArgument, NamesArgument, Noun, add_get, add_list, parse_labels, show
-from iaas.cli.output import Column, write_json, write_table
+from iaas.cli.output import Column, text_of, write_json, write_table
 from iaas.cli.progress import describe, progress
 from iaas.cli.session import Session, command
 from iaas.client import UNSET, Action, Client, Instance, InstanceSpec, NotFound, Placement, PlacementRule
@@ -291,16 +291,26 @@ def _waited(action: Action[Instance], *, ready: bool, timeout_s: float) -> Actio
     deadline = monotonic() + timeout_s
     with progress(instance.name or instance.id) as tell:
         job = action.job.wait(timeout_s=timeout_s, on_progress=lambda job: tell(describe(job)))
-        if not action.is_removal:
-            instance = instance.refresh()
+        instance = _removed(instance) if action.is_removal else instance.refresh()
         if ready:
             tell("waiting for its guest")
             instance = instance.wait_until_ready(timeout_s=max(0.0, deadline - monotonic()))
     return replace(action, job=job, resource=instance)
 
 
+def _removed(instance: Instance) -> Instance:
+    try:
+        return instance.client.instances.get_deleted(instance.id)
+    except NotFound:  # forgotten already: what it was is all there is
+        return instance
+
+
 def _status(instance: Instance) -> str:
-    return f"{instance.status} ({instance.transition})" if instance.transition else instance.status
+    if instance.transition:
+        return f"{instance.status} ({instance.transition})"
+    if instance.purged_at:
+        return f"{instance.status} (purged)"
+    return f"{instance.status} (until {text_of(instance.purge_at)})" if instance.purge_at else instance.status
 
 
 def _read_user_data(path: str | None) -> str | bytes | None:

@@ -69,6 +69,9 @@ def test_faulty_fields_and_blockers_are_named(run: Run, cloud: FakeCloud) -> Non
         ("-o", "yaml", "zone", "list"),
         ("instance", "list", "--endpoint", "nowhere"),
         ("instance", "list", "--credentials", "/nonexistent/c.json"),
+        ("serve", "--listen", "nonsense"),
+        ("serve", "--backend", "nonsense"),
+        ("serve", "--quota", "bananas=3"),
     ],
 )
 def test_wrong_use_is_status_2_and_sends_nothing(run: Run, cloud: FakeCloud, line: tuple[str, ...]) -> None:

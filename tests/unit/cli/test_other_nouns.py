@@ -99,6 +99,8 @@ def test_version(run: Run) -> None:
 def test_event_filters(run: Run, cloud: FakeCloud) -> None:
     run("event", "list", "--after", "0", "--resource", "i-1")
     assert dict(cloud.requests[-1].url.params) == {"after": "0", "resource_id": "i-1"}
+    run("event", "list", "--type", "host.", "--resource-type", "host")
+    assert dict(cloud.requests[-1].url.params) == {"type_prefix": "host.", "resource_type": "host"}
 
 
 def test_health_and_capabilities_need_no_token(run: Run, cloud: FakeCloud) -> None:

@@ -25,6 +25,14 @@ def test_deleted_ones_are_listed_recovered_and_purged(run: Run, cloud: FakeCloud
     assert dict(cloud.requests[-1].url.params) == {"deleted": "true"}
 
 
+def test_deleted_ones_say_until_when_they_can_be_recovered(run: Run, cloud: FakeCloud) -> None:
+    cloud.add_instance("kept", status="deleted", purge_at="2026-01-01T02:00:00.000Z")
+    cloud.add_instance("gone", status="deleted", purged_at="2026-01-01T00:00:00.000Z")
+    listed = run("instance", "list").out
+    assert "deleted (until 2026-01-01T02:00:00Z)" in listed
+    assert "deleted (purged)" in listed
+
+
 def test_a_host_is_drained(run: Run, cloud: FakeCloud) -> None:
     cloud.plain["hosts"].append({"id": "host-00000001", "name": "one", "status": "up"})
     assert "draining" in run("host", "update", "one", "--status", "draining").out
