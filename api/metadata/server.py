@@ -15,10 +15,35 @@ from iaas.services.metadata import MetadataService
 ADDRESS = "169.254.169.254"
 PORT = 80
 THREADS_PER_NETWORK = 4
+STOP_TIMEOUT_S = 5.0
 
 log = structlog.get_logger(__name__)
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class _Server:
+    """A server of waitress with the thread of its loop."""
+
+    def __init__(self, server: Any, sockets: dict[int, Any], network_id: str) -> None:
+        self._server = server
+        self._sockets = sockets
+        self._thread = threading.Thread(target=server.run, name=f"metadata-{network_id}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close every socket and end the loop.
+
+        In the loop's own thread: one that another thread closes stays bound for as long as the loop waits for it.
+        """
+        self._server.trigger.pull_trigger(self._close_all)
+        self._thread.join(STOP_TIMEOUT_S)
+        self._server.task_dispatcher.shutdown(timeout=STOP_TIMEOUT_S)
+
+    def _close_all(self) -> None:
+        for each in list(self._sockets.values()):
+            each.close()
+        self._server.close()
 
 
 class MetadataServers:
@@ -26,7 +51,7 @@ class MetadataServers:
 
     def __init__(self) -> None:
         self._service: MetadataService | None = None
-        self._servers: dict[str, Any] = {}
+        self._servers: dict[str, _Server] = {}
         self._lock = threading.Lock()
 
     def connect(self, service: MetadataService) -> None:
@@ -41,6 +66,7 @@ class MetadataServers:
             from waitress.server import create_server
 
             listener = driver.listen(network_id, ADDRESS, PORT)
+            sockets: dict[int, Any] = {}  # a loop of its own: the default map is shared by all servers of a process
             server = create_server(
                 self._app(network_id),
                 sockets=[listener],
@@ -48,17 +74,16 @@ class MetadataServers:
                 channel_timeout=15,
                 ident="iaas",
                 clear_untrusted_proxy_headers=True,
-                map={},  # a loop of its own: the default map is shared by all servers of a process
+                map=sockets,
             )
-            self._servers[network_id] = server
-            threading.Thread(target=_run, args=(server, network_id), name=f"metadata-{network_id}", daemon=True).start()
+            self._servers[network_id] = _Server(server, sockets, network_id)
 
     def stop(self, network_id: str) -> None:
-        """Stop the network's server, if it has one."""
+        """Stop the network's server, if it has one; its address is free then."""
         with self._lock:
             server = self._servers.pop(network_id, None)
         if server is not None:
-            server.close()
+            server.stop()
 
     def close(self) -> None:
         for network_id in list(self._servers):
@@ -127,10 +152,3 @@ class PublishedNetworks:
     def close(self) -> None:
         self._servers.close()
         self._driver.close()
-
-
-def _run(server: Any, network_id: str) -> None:
-    try:
-        server.run()
-    except OSError as error:  # closed while it waited for work: the way a server of this kind ends
-        log.info("metadata_server_ended", network_id=network_id, reason=str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -231,6 +232,23 @@ def test_over_the_wire(cloud: Cloud, web: Instance, driver: LoopbackNetworks, pu
     published.remove_network(network_id)
     with pytest.raises(OSError, match=r"refused|reset|closed"):
         request(port, "/", "127.0.0.7")
+
+
+def test_a_stopped_server_leaves_its_address_and_no_thread(
+    cloud: Cloud, driver: LoopbackNetworks, published: NetworkDriver
+) -> None:
+    before = set(threading.enumerate())
+    published.ensure_network(NetworkSpec(network_id="net-1", cidr="127.0.0.0/8", gateway="127.0.0.1"))
+    port = driver.listeners["net-1"].getsockname()[1]
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as idle:
+        assert request(port, "/", "127.0.0.7")[0] == 404
+        published.remove_network("net-1")
+        assert idle.recv(1) == b"", "the server's end is closed too"
+    with socket.socket() as next_one:
+        next_one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        next_one.bind(("127.0.0.1", port))
+        next_one.listen()
+    assert {thread.name for thread in set(threading.enumerate()) - before} == set()
 
 
 def test_a_guest_cannot_say_that_it_is_another(
