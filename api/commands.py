@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ import typer
 
 from iaas.cli.exit_status import CommandError, ExitStatus
 from iaas.cli.plugins import noun
+from iaas.services.vault import VaultAside
 
 DEFAULT_LISTEN = "127.0.0.1:7780"
 REAL_PARENT = Path("/var/lib/iaas")
@@ -85,64 +87,71 @@ def register_serve(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         """Run a cloud; prints one line 'ready URL' when it can be used."""
-        _import_structlog_without_rich()
-        from iaas.api.server import ServeOptions, parse_listen
-        from iaas.api.server import serve as run
-        from iaas.api.state import StartError
+        state_dir = (state or default_state_dir(backend)).absolute()
+        vault = VaultAside(state_dir / "secret.key")
+        if not (state_dir / "secret.key").exists():
+            vault.get_ready()  # while the server is imported
+        with closing(vault):
+            _import_structlog_without_rich()
+            from iaas.api.server import ServeOptions, parse_listen
+            from iaas.api.server import serve as run
+            from iaas.api.state import StartError
 
-        _one_of("--backend", backend, ("sim", "real"))
-        _one_of("--workers", workers, ("embedded", "external"))
-        if workers == "external" and not (database or "").startswith("postgresql+psycopg://"):
-            raise CommandError("--workers external needs --database postgresql+psycopg://...", ExitStatus.USAGE)
-        if workers == "external" and backend != "sim":
-            raise CommandError(
-                "--workers external is for the simulated backend: real machines are of one process", ExitStatus.USAGE
-            )
-        _one_of("--virt-type", virt_type, ("auto", "qemu", "kvm"))
-        _one_of("--log-level", log_level, ("debug", "info", "warning", "error"))
-        if tag is not None and not re.fullmatch(r"[a-z0-9]{4}", tag):
-            raise CommandError(f"--tag must be four of a-z and 0-9, not {tag}", ExitStatus.USAGE)
-        names = tuple(name.strip() for name in zones.split(",") if name.strip())
-        if not names or len(set(names)) != len(names):
-            raise CommandError("--zones must be different names separated by commas", ExitStatus.USAGE)
-        if hosts is not None and backend != "sim":
-            raise CommandError("--hosts is for the simulation: a real host reports itself", ExitStatus.USAGE)
-        try:
-            host, port = parse_listen(listen)
-        except StartError as error:
-            raise CommandError(str(error), ExitStatus.USAGE) from error
-        try:
-            if backend == "real":
-                _check_host(state)
-            run(
-                ServeOptions(
-                    backend=backend,
-                    host=host,
-                    port=port,
-                    state_dir=(state or default_state_dir(backend)).absolute(),
-                    database_url=database,
-                    zones=names,
-                    hosts_file=hosts,
-                    retention_s=retention,
-                    quotas=_limits(quota or []),
-                    image_cache=image_cache.absolute() if image_cache else None,
-                    virt_type=virt_type,
-                    libvirt_uri=libvirt_uri,
-                    lxd_endpoint=lxd_endpoint,
-                    lxd_pool=lxd_pool,
-                    tag=tag,
-                    remove_on_exit=remove_on_exit,
-                    driver_calls=driver_calls,
-                    log_level=log_level,
-                    log_json=log_json,
-                    fleet=workers == "external",
-                    metrics_open=metrics_open,
-                    doctor_every_s=doctor_every,
-                    doctor_repairs=doctor_repairs,
+            _one_of("--backend", backend, ("sim", "real"))
+            _one_of("--workers", workers, ("embedded", "external"))
+            if workers == "external" and not (database or "").startswith("postgresql+psycopg://"):
+                raise CommandError("--workers external needs --database postgresql+psycopg://...", ExitStatus.USAGE)
+            if workers == "external" and backend != "sim":
+                raise CommandError(
+                    "--workers external is for the simulated backend: real machines are of one process",
+                    ExitStatus.USAGE,
                 )
-            )
-        except StartError as error:
-            raise CommandError(str(error)) from error
+            _one_of("--virt-type", virt_type, ("auto", "qemu", "kvm"))
+            _one_of("--log-level", log_level, ("debug", "info", "warning", "error"))
+            if tag is not None and not re.fullmatch(r"[a-z0-9]{4}", tag):
+                raise CommandError(f"--tag must be four of a-z and 0-9, not {tag}", ExitStatus.USAGE)
+            names = tuple(name.strip() for name in zones.split(",") if name.strip())
+            if not names or len(set(names)) != len(names):
+                raise CommandError("--zones must be different names separated by commas", ExitStatus.USAGE)
+            if hosts is not None and backend != "sim":
+                raise CommandError("--hosts is for the simulation: a real host reports itself", ExitStatus.USAGE)
+            try:
+                host, port = parse_listen(listen)
+            except StartError as error:
+                raise CommandError(str(error), ExitStatus.USAGE) from error
+            try:
+                if backend == "real":
+                    _check_host(state)
+                run(
+                    ServeOptions(
+                        backend=backend,
+                        host=host,
+                        port=port,
+                        state_dir=state_dir,
+                        database_url=database,
+                        zones=names,
+                        hosts_file=hosts,
+                        retention_s=retention,
+                        quotas=_limits(quota or []),
+                        image_cache=image_cache.absolute() if image_cache else None,
+                        virt_type=virt_type,
+                        libvirt_uri=libvirt_uri,
+                        lxd_endpoint=lxd_endpoint,
+                        lxd_pool=lxd_pool,
+                        tag=tag,
+                        remove_on_exit=remove_on_exit,
+                        driver_calls=driver_calls,
+                        log_level=log_level,
+                        log_json=log_json,
+                        fleet=workers == "external",
+                        metrics_open=metrics_open,
+                        doctor_every_s=doctor_every,
+                        doctor_repairs=doctor_repairs,
+                    ),
+                    vault,
+                )
+            except StartError as error:
+                raise CommandError(str(error)) from error
 
 
 def _import_structlog_without_rich() -> None:

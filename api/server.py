@@ -36,6 +36,7 @@ from iaas.kernel.clock import CloudClock
 from iaas.kernel.errors import CloudError
 from iaas.kernel.ids import IdSource
 from iaas.services.bootstrap import FirstCredentials, deployment_tag
+from iaas.services.vault import VaultAside
 
 if TYPE_CHECKING:
     from iaas.jobs.fleet import JobQueue
@@ -92,10 +93,13 @@ def parse_listen(text: str) -> tuple[str, int]:
     return match[1] or match[2], int(match[3])
 
 
-def serve(options: ServeOptions) -> None:
+def serve(options: ServeOptions, vault: VaultAside | None = None) -> None:
     """Run a server until it is told to stop (SIGINT, SIGTERM).
 
     Prints ``ready URL`` on standard output once it answers.
+
+    Args:
+        vault: of the state folder's key, for the operator's secret.
 
     Raises:
         StartError: it cannot start; nothing is left half made.
@@ -116,7 +120,7 @@ def serve(options: ServeOptions) -> None:
             raise StartError(f"--database cannot be used: {error}") from error
         stack.callback(store.close)
         try:
-            cloud, on_exit = open_cloud(options, state, store, clock, ids)
+            cloud, on_exit = open_cloud(options, state, store, clock, ids, vault)
         except SQLAlchemyError as error:
             raise StartError(f"the database cannot be used: {str(error).splitlines()[0]}") from error
         except (DriverError, CloudError, OSError) as error:
@@ -131,6 +135,8 @@ def serve(options: ServeOptions) -> None:
         url = f"http://{shown_host}:{port}"
         credentials = cloud.first_credentials or state.read_credentials() or cloud.renew_credentials()
         state.write_credentials(credentials, endpoint=url, zone=options.zones[0])
+        if vault is not None:
+            vault.close()  # there is no second first start
         try:
             if options.fleet:
                 cloud.start_in_fleet(works=False)
@@ -154,7 +160,12 @@ def serve(options: ServeOptions) -> None:
 
 
 def open_cloud(
-    options: ServeOptions, state: StateDir, store: Store, clock: CloudClock, ids: IdSource
+    options: ServeOptions,
+    state: StateDir,
+    store: Store,
+    clock: CloudClock,
+    ids: IdSource,
+    vault: VaultAside | None = None,
 ) -> tuple[Cloud, Callable[[], None]]:
     """Return the cloud, and what is to be done after it was closed."""
     from iaas.db.schema import upgrade
@@ -165,7 +176,6 @@ def open_cloud(
         database_url=store.url,
         zones=options.zones,
         max_waiters=MAX_WAITERS,
-        secrets_aside=True,
         retention_s=options.retention_s,
         quotas=options.quotas,
         doctor=DoctorPolicy(every_s=options.doctor_every_s or None, repairs=options.doctor_repairs),
@@ -222,6 +232,7 @@ def open_cloud(
         ids=ids,
         given_credentials=_credentials_from_environment(),
         queue=_queue(store) if options.fleet else None,
+        operators_vault=vault,
     )
     connect(cloud)
     return cloud, on_exit

@@ -41,7 +41,7 @@ from iaas.services.jobs import JobService
 from iaas.services.key_pairs import KeyPairService
 from iaas.services.metadata import MetadataService
 from iaas.services.quotas import Quotas
-from iaas.services.vault import Vault, VaultAside
+from iaas.services.vault import Cipher, Vault
 from iaas.workflows import WORKFLOWS
 from iaas.workflows.deadlines import STEP_DEADLINES_S
 from iaas.workflows.machine_steps import network_spec
@@ -63,6 +63,7 @@ class Cloud:
         store: its database, at the newest schema after construction.
         clock: what tenants see as time.
         ids: makes ids; a seeded one makes them repeatable.
+        operators_vault: the same vault as the cloud's own, for the operator's secret at the start.
         queue: hands jobs to the workers of a fleet; the executor in this process runs them when absent.
     """
 
@@ -76,6 +77,7 @@ class Cloud:
         ids: IdSource,
         given_credentials: FirstCredentials | None = None,
         queue: JobQueue | None = None,
+        operators_vault: Cipher | None = None,
     ) -> None:
         upgrade(store)
         self._queue = queue
@@ -94,7 +96,7 @@ class Cloud:
         store.on_group = self.metrics.group_committed
         key_path = config.state_dir / SECRET_KEY if config.state_dir else None
         vault = Vault(key_path)
-        self._operators_vault = VaultAside(key_path) if key_path and config.secrets_aside else vault
+        self._operators_vault = operators_vault or vault
         self.first_credentials = prepare(store, ids, backend, config, self._operators_vault, given_credentials)
         # One writer and nothing that blocks: then threads only get in each other's way.
         self.turns = Turns() if store.is_sqlite and not backend.blocking else None

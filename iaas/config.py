@@ -59,7 +59,6 @@ class CloudConfig:
     kinds that are not named have :data:`iaas.jobs.executor.DRIVER_CALLS`.
     ``quotas``: limits of projects that have none of their own, by name; what is not named has
     :data:`iaas.services.quotas.DEFAULTS`.
-    ``secrets_aside``: the operator's secret is encrypted in a short child process, which spares this one 10 MiB.
     ``retention_s``: how long a deleted instance can be recovered, on the cloud clock; 0 removes it at once.
     """
 
@@ -70,7 +69,6 @@ class CloudConfig:
     policy: Policy = Policy()
     event_retention: EventRetention = EventRetention()
     doctor: DoctorPolicy = DoctorPolicy()
-    secrets_aside: bool = False
     retention_s: float = 0.0
     ghosts: Ghosts = Ghosts()
     driver_calls: Mapping[str, int] = field(default_factory=dict)

@@ -92,6 +92,20 @@ class VaultAside:
     def __init__(self, key_path: Path) -> None:
         self._here = Vault(key_path)
         self._key_path = key_path
+        self._ready: subprocess.Popen[bytes] | None = None
+
+    def get_ready(self) -> None:
+        """Begin with a child that will encrypt: by the time there is something for it, it has loaded its library."""
+        if sys.executable:
+            with contextlib.suppress(OSError):  # then the child is started when it is needed, or it is done here
+                self._ready = self._child("encrypt")
+
+    def close(self) -> None:
+        """End the child that nobody needed."""
+        child, self._ready = self._ready, None
+        if child is not None:
+            child.kill()
+            child.communicate()
 
     def encrypt(self, plain: str) -> bytes:
         out = self._in_child("encrypt", plain.encode())
@@ -105,13 +119,26 @@ class VaultAside:
         """Return what the child says; None when it failed, so that the fault is met here, with its reason."""
         if not sys.executable:
             return None
+        child = None
+        if verb == "encrypt":
+            child, self._ready = self._ready, None
+        try:
+            child = child or self._child(verb)
+            found, _ = child.communicate(data, timeout=CHILD_TIMEOUT_S)
+        except OSError:
+            return None
+        except subprocess.TimeoutExpired:
+            assert child is not None  # noqa: S101 - it has just been asked; for the type checker
+            child.kill()
+            child.communicate()
+            return None
+        return found if child.returncode == 0 else None
+
+    def _child(self, verb: str) -> subprocess.Popen[bytes]:
         # Secrets go through pipes: arguments and environment of a process can be read by others.
         command = [sys.executable, "-P", "-m", __name__, verb, str(self._key_path)]
-        try:
-            done = subprocess.run(command, input=data, capture_output=True, timeout=CHILD_TIMEOUT_S, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout if done.returncode == 0 else None
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
 
 
 def secret_key_lost(path: Path | None) -> Unavailable:
@@ -139,8 +166,12 @@ def token_hash(token: str) -> str:
 
 
 def _serve_parent(verb: str, key_path: str) -> None:
+    import cryptography.fernet  # noqa: F401 - now, while the parent is not waiting yet
+
     vault = Vault(Path(key_path))
     data = sys.stdin.buffer.read()
+    if not data:  # the parent is gone, or needs nothing: no key is made for that
+        return
     sys.stdout.buffer.write(vault.encrypt(data.decode()) if verb == "encrypt" else vault.decrypt(data).encode())
 
 

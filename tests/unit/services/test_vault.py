@@ -3,6 +3,7 @@ from __future__ import annotations
 import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,27 @@ def test_a_child_does_the_same(tmp_path: Path) -> None:
     assert VaultAside(path).decrypt(Vault(path).encrypt("näher")) == "näher"
     with pytest.raises(Unavailable, match="put the right one back"):
         VaultAside(path).decrypt(Vault(None).encrypt("x"))
+
+
+def test_a_child_that_is_ready_does_the_first_one(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    with closing(VaultAside(path)) as vault:
+        vault.get_ready()
+        assert Vault(path).decrypt(vault.encrypt("first")) == "first"
+        assert Vault(path).decrypt(vault.encrypt("second")) == "second"
+
+
+def test_a_child_that_nobody_needs_makes_no_key_and_ends(tmp_path: Path) -> None:
+    orphan = VaultAside(tmp_path / "secret.key")._child("encrypt")
+    assert orphan.communicate(timeout=20)[0] == b""  # its input ends, as if the parent had been killed
+    vault = VaultAside(tmp_path / "secret.key")
+    vault.get_ready()
+    child = vault._ready
+    vault.close()
+    vault.close()
+    assert child is not None
+    assert child.returncode is not None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_an_interpreter_to_start_it_is_done_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
