@@ -142,7 +142,7 @@ class Stepper:
         if isinstance(outcome, NotYet):
             run.attempts = 0
             retry_at = outcome.retry_at or self._clock.now() + timedelta(seconds=POLL_S)
-            self._wait(run, retry_at, outcome.message or f"{step.name} takes its time", None)
+            self._wait(run, retry_at, outcome.message or "takes its time", None)
             return False
         run.ctx.memo.update(outcome.memo)
         self._step_ended(run, step.name, "done")
