@@ -26,7 +26,8 @@ def make_subject(request: pytest.FixtureRequest) -> StandardSubject:
         driver = open_driver()
         try:
             driver.remove_image(IMAGE_ID)
-            assert driver.imported_images() == []
+            # Clouds of other tests have left theirs; those go with the host.
+            assert IMAGE_ID not in driver.imported_images()
         finally:
             driver.close()
 
