@@ -77,7 +77,8 @@ def _measure_native(amounts: Amounts) -> Results:
         return {
             "eight_clients": native.creations(server, count=amounts.of(4000, 400), clients=8),
             "one_client": native.creations(server, count=amounts.of(1000, 200), clients=1),
-            "batch": native.batches(server, count=amounts.of(10_000, 1000)),
+            "small_batch": native.batches(server, count=amounts.of(10_000, 1000)),
+            "batch": native.batches(server, count=amounts.of(10_000, 2000), size=native.LARGEST_BATCH),
             "reading": native.reading(server, count=amounts.of(1000, 200)),
         }
 

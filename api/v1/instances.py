@@ -45,7 +45,7 @@ from iaas.resources.jobs import Job
 blp = Blueprint("instances", __name__, description="VMs and container machines, one and the same to their tenant.")
 
 KINDS = ("vm", "container")
-MAX_BATCH = 100
+MAX_BATCH = 1000
 _VCPUS = validate.Range(1, 512)
 _MEMORY_MIB = validate.Range(64, 4_194_304)
 _ROOT_DISK_GIB = validate.Range(1, 65_536)

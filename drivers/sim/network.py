@@ -29,6 +29,14 @@ from iaas.drivers.sim.guest_http import HTTP_PORT, serve
 from iaas.drivers.sim.world import SimWorld, page_of
 
 
+# Ports that have something of a new one: its NIC, address or MAC.
+RIVALS = (
+    "SELECT nic_id, mac, address FROM ports WHERE network_id = ?1 AND nic_id = ?2"
+    " UNION SELECT nic_id, mac, address FROM ports WHERE network_id = ?1 AND address = ?3"
+    " UNION SELECT nic_id, mac, address FROM ports WHERE network_id = ?1 AND mac = ?4"
+)
+
+
 class SimNetworkDriver:
     """Networks of one simulated world. Implements NetworkDriver."""
 
@@ -85,12 +93,8 @@ class SimNetworkDriver:
         """
         with self.world.write("ensure_port", spec.nic_id) as connection:
             _check_guest_address(_addresses_of(connection, spec.network_id), spec.network_id, spec.address)
-            for nic_id, mac, address in connection.execute(
-                "SELECT nic_id, mac, address FROM ports WHERE network_id = ?1 AND nic_id = ?2"
-                " UNION SELECT nic_id, mac, address FROM ports WHERE network_id = ?1 AND address = ?3"
-                " UNION SELECT nic_id, mac, address FROM ports WHERE network_id = ?1 AND mac = ?4",
-                (spec.network_id, spec.nic_id, spec.address, spec.mac),
-            ):
+            asked = (spec.network_id, spec.nic_id, spec.address, spec.mac)
+            for nic_id, mac, address in connection.execute(RIVALS, asked):
                 if nic_id != spec.nic_id:
                     raise PermanentError(f"NIC {spec.nic_id}: address or MAC is reserved for {nic_id}")
                 if (mac, address) != (spec.mac, spec.address):

@@ -22,7 +22,7 @@ from iaas.drivers.sim.latency import LatencyModel
 from iaas.kernel.clock import CloudClock
 
 IN_MEMORY = ":memory:"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT_S = 10.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -59,8 +59,8 @@ CREATE TABLE ports (
   network_id TEXT NOT NULL, nic_id TEXT NOT NULL, mac TEXT NOT NULL, address TEXT NOT NULL, hostname TEXT NOT NULL,
   PRIMARY KEY (network_id, nic_id)
 ) WITHOUT ROWID;
-CREATE INDEX ports_address ON ports (network_id, address);
-CREATE INDEX ports_mac ON ports (network_id, mac);
+CREATE UNIQUE INDEX ports_address ON ports (network_id, address);
+CREATE UNIQUE INDEX ports_mac ON ports (network_id, mac);
 CREATE INDEX ports_nic ON ports (nic_id);
 CREATE TABLE images (
   image_id TEXT NOT NULL, kind TEXT NOT NULL, size_bytes INTEGER NOT NULL, PRIMARY KEY (image_id, kind)
@@ -68,7 +68,12 @@ CREATE TABLE images (
 """
 
 # What brings a world of the version before to this one.
-UPGRADES: Mapping[int, str] = {1: "ALTER TABLE machines ADD COLUMN host_id TEXT"}
+UPGRADES: Mapping[int, str] = {
+    1: "ALTER TABLE machines ADD COLUMN host_id TEXT",
+    # Not unique, SQLite thought little of them and read all ports of a network for each new one.
+    2: "DROP INDEX ports_address; CREATE UNIQUE INDEX ports_address ON ports (network_id, address);"
+    "DROP INDEX ports_mac; CREATE UNIQUE INDEX ports_mac ON ports (network_id, mac)",
+}
 
 LifecycleCallback = Callable[[str, PowerState], None]
 

@@ -332,7 +332,7 @@ class Instances(Collection[Instance]):
         )
 
     def create_many(self, specs: Iterable[InstanceSpec]) -> list[Action[Instance]]:
-        """Create all of ``specs`` (1 to 100) or none, in one call; one action each, in their order."""
+        """Create all of ``specs`` (1 to 1000) or none, in one call; one action each, in their order."""
         body = {"instances": [spec.to_body() for spec in specs]}
         answer = mapping_of(self._client.request("POST", f"{Instance.path}:batch", body=body), "instances")
         instances = [Instance.from_answer(self._client, each) for each in answer.get("instances") or ()]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from iaas.drivers.interface import BackendDownError, MachineKind, MachineSpec, PermanentError, PowerState
+from iaas.drivers.interface import BackendDownError, MachineKind, MachineSpec, PermanentError, PortSpec, PowerState
 from iaas.drivers.sim.compute import SimComputeDriver
 from iaas.drivers.sim.network import SimNetworkDriver
 from iaas.drivers.sim.world import SimWorld
@@ -121,6 +121,9 @@ def test_a_world_of_the_version_before_is_brought_to_this_one(
     SimWorld(path, clock).close()
     connection = sqlite3.connect(path)
     connection.execute("ALTER TABLE machines DROP COLUMN host_id")
+    for column in ("address", "mac"):
+        connection.execute(f"DROP INDEX ports_{column}")
+        connection.execute(f"CREATE INDEX ports_{column} ON ports (network_id, {column})")
     connection.execute("PRAGMA user_version = 1")
     connection.execute(
         "INSERT INTO machines (machine_id, kind, hostname, vcpus, memory_mib, root_disk_gib, image_id, nesting,"
@@ -132,6 +135,9 @@ def test_a_world_of_the_version_before_is_brought_to_this_one(
         world = SimWorld(path, clock)
         [state] = SimComputeDriver(MachineKind.VM, world).inventory()
         assert (state.machine_id, state.host_id) == ("i-old00000", None)
+        with world.read("indexes") as connection:
+            unique = {row[1]: row[2] for row in connection.execute("PRAGMA index_list(ports)")}
+        assert (unique["ports_address"], unique["ports_mac"]) == (1, 1)
         world.close()
 
 
@@ -158,7 +164,17 @@ def test_no_call_about_one_machine_walks_all_of_them(
     vms.is_guest_ready(VM_ID)
     vms.read_console(VM_ID, tail_bytes=100)
     vms.execute(VM_ID, ["sh", "-c", "echo a > /tmp/a; ls /tmp; ip addr; poweroff"], timeout_s=5)
-    networks.ports("net-00000001")
+    networks.ports("net-00000001", limit=1)
+    networks.ensure_port(
+        PortSpec(
+            nic_id="nic-00000009",
+            network_id="net-00000001",
+            mac="52:54:00:00:00:09",
+            address="10.0.0.99",
+            hostname="nine",
+        )
+    )
+    networks.remove_port("net-00000001", "nic-00000009")
     clock.advance(10)
     vms.resize_machine(VM_ID, vcpus=1, memory_mib=64)
     vms.remove_machine(VM_ID)
@@ -173,6 +189,13 @@ def test_no_call_about_one_machine_walks_all_of_them(
     assert len(plans) > 15
     scans = {statement: plan for statement, plan in plans.items() if any(step.startswith("SCAN") for step in plan)}
     assert scans == {}
+    whole_network = [
+        statement
+        for statement, plan in plans.items()
+        if "nic_id >" not in statement
+        and any("PRIMARY KEY (network_id=?)" in step and "ports" in step for step in plan)
+    ]
+    assert whole_network == []
 
 
 def test_a_listener_may_call_the_driver(ready_vm: SimComputeDriver, clock: CloudClock) -> None:
