@@ -28,7 +28,6 @@ from iaas.drivers.interface import (
 from iaas.drivers.sim.guest_http import HTTP_PORT, serve
 from iaas.drivers.sim.world import SimWorld, page_of
 
-
 # Ports that have something of a new one: its NIC, address or MAC.
 RIVALS = (
     "SELECT nic_id, mac, address FROM ports WHERE network_id = ?1 AND nic_id = ?2"
