@@ -34,6 +34,7 @@ class ComputeCapability(StrEnum):
     GRACEFUL_STOP = "graceful_stop"
     PRIVILEGED = "privileged"
     NESTING = "nesting"
+    NIC_HOTPLUG = "nic_hotplug"  # NICs come and go while the machine runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +42,10 @@ class NICSpec:
     """One network interface, in boot order. The driver derives the link's name from ``nic_id``."""
 
     nic_id: str
-    network_id: str
+    subnet_id: str
     mac: str
     device_index: int = 0
+    mtu: int = 1500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,7 @@ class MachineState:
     generation: int = 0
     next_change_at: datetime | None = None
     host_id: str | None = None  # as noted when it was made; None when nothing was
+    nic_ids: tuple[str, ...] = ()  # the NICs it has, in the order of their device indexes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +146,35 @@ class ComputeDriver(Protocol):
         Raises:
             NotFoundError: there is no such machine.
             PermanentError: it is not stopped, or has no such NIC.
+        """
+        ...
+
+    def attach_nic(self, machine_id: str, nic: NICSpec) -> None:
+        """Give the machine one more NIC, at once where it runs; the same one again is success.
+
+        The machine keeps it across stops and starts. Its guest may take a moment to bring it up.
+
+        Raises:
+            NotFoundError: there is no such machine.
+            PermanentError: another NIC has the device index.
+            NoCapacityError: the machine has no room for another NIC.
+            TransientError: the guest is not ready for it (it boots); to be tried again.
+        """
+        ...
+
+    def detach_nic(self, machine_id: str, nic_id: str) -> None:
+        """Take a NIC away and return when it is gone. The machine does not have it, or is absent: success.
+
+        Raises:
+            TransientError: the guest has not let go of it yet; to be tried again.
+        """
+        ...
+
+    def replug_nic(self, machine_id: str, nic_id: str) -> bool:
+        """Plug a NIC again whose link died inside the running machine; False when it is fine or none of it.
+
+        Raises:
+            TransientError: to be tried again.
         """
         ...
 

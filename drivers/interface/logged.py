@@ -69,7 +69,7 @@ def _object_of(args: tuple[Any, ...]) -> str:
     first = args[0]
     if isinstance(first, str):
         return first
-    for field in ("machine_id", "nic_id", "network_id", "image_id"):
+    for field in ("machine_id", "nic_id", "subnet_id", "vpc_id", "image_id"):
         if hasattr(first, field):
             return str(getattr(first, field))
     return type(first).__name__
