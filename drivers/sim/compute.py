@@ -1,11 +1,10 @@
-"""Simulated machines of one kind: rows that say what a machine turns into, and when."""
+"""Simulated machines of one kind."""
 
 from __future__ import annotations
 
 import posixpath
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
 
 from iaas.drivers.interface import (
     ComputeCapability,
@@ -22,12 +21,20 @@ from iaas.drivers.interface import (
     UnsupportedError,
 )
 from iaas.drivers.interface.compute import LifecycleListener
-from iaas.drivers.sim import console
+from iaas.drivers.sim import console, passages
 from iaas.drivers.sim.guest import Guest
 from iaas.drivers.sim.guest_facts import read_facts
 from iaas.drivers.sim.guest_files import GuestFileError
 from iaas.drivers.sim.latency import Delay
-from iaas.drivers.sim.world import SimWorld, from_microseconds, page_of
+from iaas.drivers.sim.machines import (
+    COLUMNS,
+    Machine,
+    delete_machine,
+    find_machine,
+    insert_machine,
+    rebuild_machine,
+)
+from iaas.drivers.sim.world import SimWorld, page_of
 
 _COMMON = frozenset(
     {
@@ -41,48 +48,6 @@ CAPABILITIES = {
     MachineKind.VM: _COMMON,
     MachineKind.CONTAINER: _COMMON | {ComputeCapability.PRIVILEGED, ComputeCapability.NESTING},
 }
-
-
-class _Machine(NamedTuple):
-    """One row of ``machines``, as far as power and shape go."""
-
-    machine_id: str
-    kind: str
-    hostname: str
-    vcpus: int
-    memory_mib: int
-    generation: int
-    passage: str  # the word of the passage until ``due_us``
-    target: str  # the power state from ``due_us`` on
-    due_us: int
-    ready_us: int  # when the guest has booted, while the target is running
-    busy_until_us: int  # work on the disk that the next start waits for
-    host_id: str | None
-
-    def power(self, now_us: int) -> PowerState:
-        return PowerState(self.passage if self.due_us > now_us else self.target)
-
-    def is_ready(self, now_us: int) -> bool:
-        return self.power(now_us) is PowerState.RUNNING and self.ready_us <= now_us
-
-    def state(self, now_us: int) -> MachineState:
-        power = self.power(now_us)
-        next_us = self.due_us if self.due_us > now_us else None
-        if power is PowerState.RUNNING and self.ready_us > now_us:
-            next_us = self.ready_us
-        return MachineState(
-            machine_id=self.machine_id,
-            kind=MachineKind(self.kind),
-            power=power,
-            vcpus=self.vcpus,
-            memory_mib=self.memory_mib,
-            generation=self.generation,
-            next_change_at=None if next_us is None else from_microseconds(next_us),
-            host_id=self.host_id,
-        )
-
-
-_COLUMNS = ", ".join(_Machine._fields)
 
 
 class SimComputeDriver:
@@ -125,17 +90,19 @@ class SimComputeDriver:
                 raise UnsupportedError(f"machines of kind {self.kind.value} cannot be {capability.value}")
         with self.world.write("ensure_machine", spec.machine_id) as connection:
             now_us = self.world.now_us()
-            present = self._find(connection, spec.machine_id, any_kind=True)
+            present = find_machine(connection, spec.machine_id)
             if present is None:
                 self._check_image(connection, spec.image_id)
-                self._insert(connection, spec, now_us)
+                made_us = now_us + self._delay_us(Delay.CREATE, spec.machine_id)
+                insert_machine(connection, spec, busy_until_us=made_us)
             elif present.kind != self.kind.value:
                 raise PermanentError(f"machine {spec.machine_id} exists as {present.kind}")
             elif spec.generation > present.generation:
                 if present.power(now_us) not in {PowerState.STOPPED, PowerState.CRASHED}:
                     raise PermanentError(f"machine {spec.machine_id} must be stopped to be rebuilt")
                 self._check_image(connection, spec.image_id)
-                self._rebuild(connection, spec, now_us)
+                made_us = now_us + self._delay_us(Delay.REBUILD, spec.machine_id)
+                rebuild_machine(connection, spec, busy_until_us=made_us)
             else:
                 return present.state(now_us)
             return self._get(connection, spec.machine_id).state(now_us)
@@ -193,23 +160,7 @@ class SimComputeDriver:
                 return machine.state(now_us)
             if power is PowerState.STOPPING:
                 raise TransientError(f"machine {machine_id} is still stopping")
-            due_us = max(now_us, machine.busy_until_us) + self._delay_us(Delay.START, machine_id)
-            started = machine._replace(
-                passage=PowerState.STARTING.value,
-                target=PowerState.RUNNING.value,
-                due_us=due_us,
-                ready_us=due_us + self._delay_us(Delay.GUEST_READY, machine_id),
-            )
-            self._save_power(connection, started)
-            console.record(
-                connection,
-                machine_id,
-                console.ConsoleEvent.BOOT,
-                at_us=due_us,
-                until_us=started.ready_us,
-                text=machine.hostname,
-            )
-            return started.state(now_us)
+            return passages.start(self.world, connection, machine, now_us).state(now_us)
 
     def stop_machine(self, machine_id: str, *, force: bool) -> MachineState:
         """Ask the guest to stop, or cut the power; STOPPING until ``next_change_at``.
@@ -226,23 +177,18 @@ class SimComputeDriver:
             if power is PowerState.STOPPED:
                 return machine.state(now_us)
             if force:
-                due_us = now_us + self._delay_us(Delay.STOP_FORCED, machine_id)
-                if power is PowerState.STOPPING:
-                    due_us = min(due_us, machine.due_us)
-                console.cut(connection, machine_id, self.kind, now_us=now_us)
-                return self._stop(connection, machine, due_us).state(now_us)
+                return passages.cut_power(self.world, connection, machine, now_us).state(now_us)
             if power is PowerState.STOPPING or self.world.faults.is_deaf(machine_id):
                 return machine.state(now_us)
             if power is PowerState.CRASHED:  # nobody is there to ask
-                return self._stop(connection, machine, now_us).state(now_us)
-            return self._shut_down(connection, machine, now_us, announce=False).state(now_us)
+                return passages.stop_at(connection, machine, now_us).state(now_us)
+            return passages.shut_down(self.world, connection, machine, now_us, announce=False).state(now_us)
 
     def remove_machine(self, machine_id: str) -> None:
         """Remove the machine with its files and console, running or not, at once. Already absent is success."""
         with self.world.write("remove_machine", machine_id) as connection:
             if self._find(connection, machine_id) is not None:
-                for table in ("machines", "nics", "files", "console"):
-                    connection.execute(f"DELETE FROM {table} WHERE machine_id = ?", (machine_id,))  # noqa: S608 - the names are ours, above
+                delete_machine(connection, machine_id)
 
     def inspect_machine(self, machine_id: str) -> MachineState | None:
         """Return what there is at this moment of the cloud clock, None when there is nothing."""
@@ -258,10 +204,10 @@ class SimComputeDriver:
         with self.world.read("inventory") as connection:
             now_us = self.world.now_us()
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM machines WHERE kind = ? AND {part}",  # noqa: S608 - all of it is ours
+                f"SELECT {COLUMNS} FROM machines WHERE kind = ? AND {part}",  # noqa: S608 - all of it is ours
                 (self.kind.value, *values),
             )
-            return [_Machine._make(row).state(now_us) for row in rows]
+            return [Machine._make(row).state(now_us) for row in rows]
 
     def is_guest_ready(self, machine_id: str) -> bool:
         """Return whether the boot is through. False for machines that do not run, or are not there."""
@@ -295,9 +241,9 @@ class SimComputeDriver:
             result = guest.execute(argv, timeout_s=timeout_s, stdin=stdin)
             stopped = None
             if guest.power_request == "poweroff":
-                stopped = self._shut_down(connection, machine, now_us, announce=True)
+                stopped = passages.shut_down(self.world, connection, machine, now_us, announce=True)
             elif guest.power_request == "reboot":
-                self._reboot(connection, machine, now_us)
+                passages.reboot(self.world, connection, machine, now_us)
         if stopped is not None:  # after the commit: a listener that looks must see it
             self.world.expect_announcement(self.kind, machine_id, stopped.due_us)
         return result
@@ -338,12 +284,7 @@ class SimComputeDriver:
             machine = self._get(connection, machine_id)
             if machine.power(now_us) is not PowerState.RUNNING:
                 raise PermanentError(f"machine {machine_id} does not run")
-            console.cut(connection, machine_id, self.kind, now_us=now_us)
-            console.record(
-                connection, machine_id, console.ConsoleEvent.TEXT, at_us=now_us, text="Kernel panic - not syncing\n"
-            )
-            crashed = machine._replace(passage="", target=PowerState.CRASHED.value, due_us=now_us, ready_us=0)
-            self._save_power(connection, crashed, unannounced=True)
+            passages.crash(connection, machine, now_us)
         self.world.expect_announcement(self.kind, machine_id, now_us)
 
     def close(self) -> None:
@@ -354,15 +295,12 @@ class SimComputeDriver:
 
     # --- rows -----------------------------------------------------------------------------------------------
 
-    def _find(self, connection: sqlite3.Connection, machine_id: str, *, any_kind: bool = False) -> _Machine | None:
-        row = connection.execute(
-            f"SELECT {_COLUMNS} FROM machines WHERE machine_id = ?",  # noqa: S608 - the columns are ours, above
-            (machine_id,),
-        ).fetchone()
+    def _find(self, connection: sqlite3.Connection, machine_id: str) -> Machine | None:
+        machine = find_machine(connection, machine_id)
         # A machine of the other kind is the other driver's: for this one it is not there.
-        return _Machine._make(row) if row is not None and (any_kind or row[1] == self.kind.value) else None
+        return machine if machine is not None and machine.kind == self.kind.value else None
 
-    def _get(self, connection: sqlite3.Connection, machine_id: str) -> _Machine:
+    def _get(self, connection: sqlite3.Connection, machine_id: str) -> Machine:
         machine = self._find(connection, machine_id)
         if machine is None:
             raise NotFoundError(f"there is no machine {machine_id}")
@@ -374,79 +312,6 @@ class SimComputeDriver:
         ).fetchone()
         if found is None:
             raise NotFoundError(f"there is no image {image_id} for kind {self.kind.value}")
-
-    def _insert(self, connection: sqlite3.Connection, spec: MachineSpec, now_us: int) -> None:
-        connection.execute(
-            "INSERT INTO machines (machine_id, kind, hostname, vcpus, memory_mib, root_disk_gib, image_id, nesting,"
-            " privileged, generation, host_id, busy_until_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                spec.machine_id,
-                spec.kind.value,
-                spec.hostname,
-                spec.vcpus,
-                spec.memory_mib,
-                spec.root_disk_gib,
-                spec.image_id,
-                spec.nesting,
-                spec.privileged,
-                spec.generation,
-                spec.host_id,
-                now_us + self._delay_us(Delay.CREATE, spec.machine_id),
-            ),
-        )
-        for nic in spec.nics:
-            connection.execute(
-                "INSERT INTO nics (machine_id, device_index, nic_id, network_id, mac) VALUES (?, ?, ?, ?, ?)",
-                (spec.machine_id, nic.device_index, nic.nic_id, nic.network_id, nic.mac),
-            )
-
-    def _rebuild(self, connection: sqlite3.Connection, spec: MachineSpec, now_us: int) -> None:
-        connection.execute("DELETE FROM files WHERE machine_id = ?", (spec.machine_id,))
-        connection.execute(
-            "UPDATE machines SET image_id = ?, hostname = ?, root_disk_gib = ?, generation = ?,"
-            " busy_until_us = max(busy_until_us, ?) WHERE machine_id = ?",
-            (
-                spec.image_id,
-                spec.hostname,
-                spec.root_disk_gib,
-                spec.generation,
-                now_us + self._delay_us(Delay.REBUILD, spec.machine_id),
-                spec.machine_id,
-            ),
-        )
-
-    def _shut_down(self, connection: sqlite3.Connection, machine: _Machine, now_us: int, *, announce: bool) -> _Machine:
-        begins_us = max(now_us, machine.ready_us)
-        due_us = begins_us + self._delay_us(Delay.STOP_GRACEFUL, machine.machine_id)
-        console.record(connection, machine.machine_id, console.ConsoleEvent.SHUTDOWN, at_us=begins_us, until_us=due_us)
-        return self._stop(connection, machine, due_us, announce=announce)
-
-    def _stop(
-        self, connection: sqlite3.Connection, machine: _Machine, due_us: int, *, announce: bool = False
-    ) -> _Machine:
-        stopped = machine._replace(
-            passage=PowerState.STOPPING.value, target=PowerState.STOPPED.value, due_us=due_us, ready_us=0
-        )
-        self._save_power(connection, stopped, unannounced=announce)
-        return stopped
-
-    def _reboot(self, connection: sqlite3.Connection, machine: _Machine, now_us: int) -> None:
-        down_us = now_us + self._delay_us(Delay.STOP_GRACEFUL, machine.machine_id)
-        ready_us = down_us + self._delay_us(Delay.GUEST_READY, machine.machine_id)
-        # The machine itself never stops running, as on real hosts: only its guest is away for a while.
-        self._save_power(connection, machine._replace(ready_us=ready_us))
-        for event, at_us, until_us in (
-            (console.ConsoleEvent.SHUTDOWN, now_us, down_us),
-            (console.ConsoleEvent.BOOT, down_us, ready_us),
-        ):
-            console.record(connection, machine.machine_id, event, at_us=at_us, until_us=until_us, text=machine.hostname)
-
-    def _save_power(self, connection: sqlite3.Connection, machine: _Machine, *, unannounced: bool = False) -> None:
-        connection.execute(
-            "UPDATE machines SET passage = ?, target = ?, due_us = ?, ready_us = ?, unannounced = ?"
-            " WHERE machine_id = ?",
-            (machine.passage, machine.target, machine.due_us, machine.ready_us, unannounced, machine.machine_id),
-        )
 
     def _delay_us(self, delay: Delay, machine_id: str) -> int:
         return self.world.latency.microseconds(self.kind, delay, machine_id)
