@@ -9,6 +9,10 @@ from enum import StrEnum
 from typing import Protocol
 
 
+NICS_PER_MACHINE = 24
+"""More are refused with NoCapacityError; device indexes are below it."""
+
+
 class MachineKind(StrEnum):
     VM = "vm"
     CONTAINER = "container"
