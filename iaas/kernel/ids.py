@@ -25,8 +25,12 @@ PROJECT = "proj"
 API_TOKEN = "tok"  # noqa: S105 - a prefix, not a secret
 ACCESS_KEY = "ak"
 HOST = "host"
-NETWORK = "net"
+VPC = "vpc"
+SUBNET = "net"
 NIC = "nic"
+ADDRESS_RESERVATION = "rsv"
+ROUTE = "rt"
+DNS_RECORD = "dns"
 REQUEST = "req"
 
 

@@ -58,6 +58,7 @@ class Flavor:
     vcpus: int
     memory_mib: int
     root_disk_gib: int
+    max_nics: int
     created_at: datetime
     updated_at: datetime
 
@@ -87,13 +88,3 @@ class KeyPair:
     fingerprint: str
     created_at: datetime
     updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
-    """This issue's seam of the network model: one default network per zone, served by the driver."""
-
-    id: str
-    zone: str
-    cidr: str
-    gateway: str

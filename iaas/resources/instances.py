@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from iaas.kernel.errors import Failure
+from iaas.resources.networks import NIC, NewNIC
 
 
 class InstanceStatus(StrEnum):
@@ -28,17 +29,6 @@ class InstanceTransition(StrEnum):
     REBUILDING = "rebuilding"
     DELETING = "deleting"
     RECOVERING = "recovering"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NIC:
-    """One network interface, in boot order."""
-
-    id: str
-    network_id: str
-    mac: str
-    address: str | None
-    device_index: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +63,7 @@ class Instance:
     purged_at: datetime | None = None
     placement: JSONDict | None = None
     retained: JSONDict | None = None
+    metadata_labels: bool = False
     nics: tuple[NIC, ...] = ()
 
     @property
@@ -120,7 +111,9 @@ class NewInstance:
     labels: dict[str, str] | None = None
     nesting: bool = False
     privileged: bool = False
+    metadata_labels: bool = False
     placement: PlacementWish | None = None
+    nics: tuple[NewNIC, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,15 +6,17 @@ from iaas.db.models.idempotency import IdempotencyRow
 from iaas.db.models.identity import AccessKeyRow, APITokenRow, ProjectRow
 from iaas.db.models.instances import InstanceRow
 from iaas.db.models.jobs import EventRow, JobRow
-from iaas.db.models.networks import NetworkRow, NICRow
+from iaas.db.models.networks import AddressReservationRow, DNSRecordRow, NICRow, RouteRow, SubnetRow, VPCRow
 from iaas.db.models.quotas import QuotaRow
 from iaas.db.models.shared import AllocationRow, LabelRow, ReportRow, SettingRow
 
 __all__ = [
     "APITokenRow",
     "AccessKeyRow",
+    "AddressReservationRow",
     "AllocationRow",
     "Base",
+    "DNSRecordRow",
     "EventRow",
     "FlavorRow",
     "HostRow",
@@ -25,10 +27,12 @@ __all__ = [
     "KeyPairRow",
     "LabelRow",
     "NICRow",
-    "NetworkRow",
     "ProjectRow",
     "QuotaRow",
     "ReportRow",
+    "RouteRow",
     "SettingRow",
+    "SubnetRow",
+    "VPCRow",
     "ZoneRow",
 ]

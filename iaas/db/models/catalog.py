@@ -58,6 +58,7 @@ class FlavorRow(Named, Base):
     vcpus: Mapped[int]
     memory_mib: Mapped[int]
     root_disk_gib: Mapped[int]
+    max_nics: Mapped[int]
 
 
 class ImageRow(Named, Base):

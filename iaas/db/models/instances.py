@@ -83,3 +83,4 @@ class InstanceRow(Named, Base):
     retained: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     purge_at: Mapped[datetime | None]
     purged_at: Mapped[datetime | None]
+    metadata_labels: Mapped[bool]

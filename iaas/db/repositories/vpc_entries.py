@@ -1,0 +1,73 @@
+"""What hangs on a VPC and cannot live alone: routes and DNS records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from iaas.db.models import DNSRecordRow, RouteRow
+from iaas.db.repositories.query import Listing, list_rows
+from iaas.db.statements import delete_rows, insert_rows
+from iaas.db.store import Tx
+
+_routes = RouteRow.__table__
+_records = DNSRecordRow.__table__
+
+
+def add_routes(tx: Tx, rows: list[dict[str, Any]]) -> None:
+    insert_rows(tx.connection, _routes, [{**row, "created_at": tx.now, "updated_at": tx.now} for row in rows])
+
+
+def routes_of(connection: Connection, vpc_id: str) -> list[Any]:
+    """Return the rows of all routes of a VPC, in the order of their ids."""
+    return list(connection.execute(select(_routes).where(_routes.c.vpc_id == vpc_id).order_by(_routes.c.id)))
+
+
+def route(connection: Connection, vpc_id: str, route_id: str) -> Any | None:
+    return connection.execute(select(_routes).where(_routes.c.id == route_id, _routes.c.vpc_id == vpc_id)).first()
+
+
+def list_routes(connection: Connection, listing: Listing, *, vpc_id: str) -> tuple[list[Any], str | None]:
+    return list_rows(connection, _routes, listing, equal={"vpc_id": vpc_id}, sortable=("created_at", "destination"))
+
+
+def vpcs_routing_to(connection: Connection, *targets: str) -> list[str]:
+    """Return the ids of VPCs that have a route whose target is one of these (instances, NICs, addresses)."""
+    query = select(_routes.c.vpc_id).where(_routes.c.target.in_(targets)).distinct().order_by(_routes.c.vpc_id)
+    return list(connection.execute(query).scalars())
+
+
+def delete_route(tx: Tx, route_id: str) -> bool:
+    return delete_rows(tx.connection, _routes, {"id": route_id}) == 1
+
+
+def count_routes(connection: Connection, vpc_id: str) -> int:
+    return int(connection.execute(select(func.count()).where(_routes.c.vpc_id == vpc_id)).scalar() or 0)
+
+
+def add_record(tx: Tx, **values: Any) -> None:
+    insert_rows(tx.connection, _records, [{**values, "created_at": tx.now, "updated_at": tx.now}])
+
+
+def records_of(connection: Connection, vpc_id: str) -> list[Any]:
+    """Return the rows of all DNS records of a VPC, in the order of their ids."""
+    return list(connection.execute(select(_records).where(_records.c.vpc_id == vpc_id).order_by(_records.c.id)))
+
+
+def record(connection: Connection, vpc_id: str, record_id: str) -> Any | None:
+    return connection.execute(select(_records).where(_records.c.id == record_id, _records.c.vpc_id == vpc_id)).first()
+
+
+def list_records(connection: Connection, listing: Listing, *, vpc_id: str) -> tuple[list[Any], str | None]:
+    return list_rows(connection, _records, listing, equal={"vpc_id": vpc_id}, sortable=("created_at", "name"))
+
+
+def delete_record(tx: Tx, record_id: str) -> bool:
+    return delete_rows(tx.connection, _records, {"id": record_id}) == 1
+
+
+def delete_all_of(tx: Tx, vpc_id: str) -> None:
+    """Delete the routes and records of a VPC that is going."""
+    for table in (_routes, _records):
+        delete_rows(tx.connection, table, {"vpc_id": vpc_id})

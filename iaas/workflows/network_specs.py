@@ -1,0 +1,148 @@
+"""Rows of the network down to the specs of its driver, and the configurations that wait to be applied.
+
+A driver is told what is *applied*: the document that a revision has fixed (:mod:`iaas.services.revisions`). The
+functions that make those documents from rows are here beside those that read them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from iaas.db.repositories import nics, reservations, subnets, vpc_entries, vpcs
+from iaas.drivers.interface import (
+    BLACKHOLE,
+    AllowedPair,
+    DNSRecordSpec,
+    ForwarderSpec,
+    PortSpec,
+    ReservationSpec,
+    RouteSpec,
+    SubnetSpec,
+    VPCSpec,
+)
+from iaas.resources.common import AppliedConfiguration
+from iaas.resources.networks import NIC, RouteTarget
+
+
+def vpc_configuration(connection: Connection, vpc_id: str) -> dict[str, Any]:
+    """Return the document of a VPC as its rows are now; routes have their next hops, None where there is none."""
+    vpc = vpcs.get(connection, vpc_id)
+    if vpc is None:
+        raise LookupError(f"VPC {vpc_id} has no row")
+    options = vpc.dhcp_options
+    return {
+        "cidr": vpc.cidr,
+        "dns_domain": vpc.dns_domain,
+        "dhcp_options": {
+            "dns_servers": list(options.dns_servers),
+            "ntp_servers": list(options.ntp_servers),
+            "lease_s": options.lease_s,
+        },
+        "forwarders": [{"domain": one.domain, "servers": list(one.servers)} for one in vpc.forwarders],
+        "records": [
+            {
+                "name": full_name(row.name, vpc.dns_domain),
+                "type": row.type,
+                "values": row.values,
+                "ttl_s": row.ttl_s,
+            }
+            for row in vpc_entries.records_of(connection, vpc_id)
+        ],
+        "routes": [
+            {"destination": row.destination, "next_hop": next_hop(connection, vpc_id, row.target_type, row.target)}
+            for row in vpc_entries.routes_of(connection, vpc_id)
+        ],
+    }
+
+
+def subnet_configuration(connection: Connection, subnet_id: str) -> dict[str, Any]:
+    """Return the document of a subnet as its rows are now."""
+    subnet = subnets.get(connection, subnet_id)
+    if subnet is None:
+        raise LookupError(f"subnet {subnet_id} has no row")
+    return {
+        "vpc_id": subnet.vpc_id,
+        "cidr": subnet.cidr,
+        "gateway": subnet.gateway,
+        "mtu": subnet.mtu,
+        "reservations": [
+            {"owner": one.project_id, "first": one.first, "last": one.last}
+            for one in reservations.of_subnet(connection, subnet_id)
+        ],
+    }
+
+
+def full_name(name: str, domain: str) -> str:
+    """Return a record's name fully qualified, without the last dot."""
+    return name.rstrip(".") if name.endswith(".") else f"{name}.{domain}"
+
+
+def next_hop(connection: Connection, vpc_id: str, target_type: str, target: str) -> str | None:
+    """Return the address that a route's target means now; None when it has none in the VPC."""
+    match RouteTarget(target_type):
+        case RouteTarget.ADDRESS:
+            return target
+        case RouteTarget.NIC:
+            nic = nics.get(connection, target)
+            return nic.address if nic is not None and nic.vpc_id == vpc_id and nic.instance_id is not None else None
+        case RouteTarget.INSTANCE:
+            found = nics.of_instance(connection, target)
+            return next((nic.address for nic in found if nic.vpc_id == vpc_id and nic.address is not None), None)
+
+
+def vpc_spec(vpc_id: str, applied: AppliedConfiguration) -> VPCSpec:
+    document = applied.configuration
+    options = document["dhcp_options"]
+    return VPCSpec(
+        vpc_id=vpc_id,
+        cidr=document["cidr"],
+        dns_domain=document["dns_domain"],
+        dns_servers=tuple(options["dns_servers"]),
+        ntp_servers=tuple(options["ntp_servers"]),
+        lease_s=options["lease_s"],
+        records=tuple(
+            DNSRecordSpec(name=one["name"], type=one["type"], values=tuple(one["values"]), ttl_s=one["ttl_s"])
+            for one in document["records"]
+        ),
+        forwarders=tuple(
+            ForwarderSpec(domain=one["domain"], servers=tuple(one["servers"])) for one in document["forwarders"]
+        ),
+        routes=tuple(
+            RouteSpec(destination=one["destination"], next_hop=one["next_hop"] or BLACKHOLE)
+            for one in document["routes"]
+        ),
+        revision=applied.revision,
+    )
+
+
+def subnet_spec(subnet_id: str, applied: AppliedConfiguration) -> SubnetSpec:
+    document = applied.configuration
+    return SubnetSpec(
+        subnet_id=subnet_id,
+        vpc_id=document["vpc_id"],
+        cidr=document["cidr"],
+        gateway=document["gateway"],
+        mtu=document["mtu"],
+        reservations=tuple(
+            ReservationSpec(owner=one["owner"], first=one["first"], last=one["last"])
+            for one in document["reservations"]
+        ),
+        revision=applied.revision,
+    )
+
+
+def port_spec(nic: NIC, *, hostname: str) -> PortSpec:
+    """Return the port of a NIC that is in an instance (``hostname`` is the instance's)."""
+    names = (hostname, nic.instance_id) if nic.instance_id is not None and nic.address is not None else ()
+    return PortSpec(
+        nic_id=nic.id,
+        subnet_id=nic.subnet_id,
+        mac=nic.mac,
+        owner=nic.project_id,
+        addresses=nic.addresses,
+        names=tuple(dict.fromkeys(names)),
+        allowed_pairs=tuple(AllowedPair(cidr=pair.cidr, mac=pair.mac) for pair in nic.allowed_pairs),
+        revision=nic.generation,
+    )
