@@ -7,6 +7,8 @@ import libvirt
 from iaas.drivers.interface import MachineKind, MachineState, PermanentError, PowerState
 from iaas.drivers.libvirt.domain_config import DomainFacts, read_facts
 from iaas.drivers.libvirt.errors import translated
+from iaas.drivers.libvirt.interfaces import InterfaceFacts, read_interfaces
+from iaas.kernel import ids
 
 # Source: libvirt, enum virDomainState.
 POWER: dict[int, PowerState] = {
@@ -41,6 +43,14 @@ class Domain:
         with translated("inspect the machine"):
             return str(self.handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
 
+    def interfaces(self) -> tuple[list[InterfaceFacts], list[InterfaceFacts] | None]:
+        """Return the NICs it will have at its next start, and those it has now; None when it does not run."""
+        return read_interfaces(self.xml()), self._live_interfaces()
+
+    def _live_interfaces(self) -> list[InterfaceFacts] | None:
+        with translated("inspect the machine"):
+            return read_interfaces(str(self.handle.XMLDesc(0))) if self.handle.isActive() else None
+
     def power(self) -> PowerState:
         with translated("inspect the machine"):
             state, reason = self.handle.state()
@@ -60,7 +70,8 @@ class Domain:
         Args:
             power: shown instead of what libvirt says, for a passage that libvirt does not know of.
         """
-        facts: DomainFacts | None = read_facts(self.xml())
+        xml = self.xml()
+        facts: DomainFacts | None = read_facts(xml)
         if facts is None:
             return None
         return MachineState(
@@ -71,6 +82,7 @@ class Domain:
             memory_mib=facts.memory_mib,
             generation=facts.identity.generation,
             host_id=facts.identity.host_id,
+            nic_ids=_nic_ids([*read_interfaces(xml), *(self._live_interfaces() or ())]),
         )
 
     def need_state(self, power: PowerState | None = None) -> MachineState:
@@ -118,3 +130,9 @@ class Domain:
         """Have libvirt forget it; it must not run."""
         with translated("remove the machine"):
             self.handle.undefineFlags(UNDEFINE_FLAGS)
+
+
+def _nic_ids(interfaces: list[InterfaceFacts]) -> tuple[str, ...]:
+    """Return the ids in the taps' names; a NIC that is both there now and at the next start is one."""
+    taps = {each.tap: None for each in sorted(interfaces, key=lambda each: each.device_index)}
+    return tuple(f"{ids.NIC}-{tap[-ids.SUFFIX_LENGTH :]}" for tap in taps)

@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from iaas.drivers.interface import PermanentError
+from iaas.drivers.libvirt.interfaces import InterfaceConfig, bus_elements
 
 NAMESPACE = "urn:iaas:machine:1"
 MACHINE_TAG = f"{{{NAMESPACE}}}machine"
@@ -52,25 +52,6 @@ class Boot:
     kernel: Path
     initrd: Path | None
     cmdline: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InterfaceConfig:
-    """One NIC on a bridge; ``tap`` is the host's end and survives restarts of the machine by name."""
-
-    mac: str
-    bridge: str
-    tap: str
-
-    def to_element(self) -> Element:
-        element = Element("interface", type="bridge")
-        SubElement(element, "mac", address=self.mac)
-        SubElement(element, "source", bridge=self.bridge)
-        SubElement(element, "target", dev=self.tap)
-        SubElement(element, "model", type="virtio")
-        # The network boot ROM costs half a second of emulated time at each start, and nobody boots from it.
-        SubElement(element, "rom", enabled="no")
-        return element
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +104,7 @@ class DomainConfig:
         SubElement(disk, "target", dev="vda", bus="virtio")
         SubElement(disk, "serial").text = "root"
         SubElement(devices, "controller", type="usb", model="none")
+        devices.extend(bus_elements())
         for interface in self.interfaces:
             devices.append(interface.to_element())
         # append: the log is shortened from outside while QEMU has it open (see console.py).
@@ -204,27 +186,6 @@ def with_shape(xml: str, *, vcpus: int, memory_mib: int) -> str:
             element.set("unit", "MiB")
     for element in domain.findall("vcpu"):
         element.text = str(vcpus)
-    return ElementTree.tostring(domain, encoding="unicode")
-
-
-def with_macs(xml: str, macs: Mapping[str, str]) -> str:
-    """Return the domain XML with other MACs, by tap; the very same text when nothing would change.
-
-    Raises:
-        PermanentError: it has no NIC with such a tap.
-    """
-    domain = ElementTree.fromstring(xml)  # noqa: S314 - libvirt's own output
-    found: dict[str, Element] = {}
-    for interface in domain.findall("devices/interface"):
-        target, element = interface.find("target"), interface.find("mac")
-        if target is not None and element is not None:
-            found[target.get("dev", "")] = element
-    if missing := macs.keys() - found.keys():
-        raise PermanentError(f"the machine has no NIC {', '.join(sorted(missing))}")
-    if all(found[tap].get("address") == mac for tap, mac in macs.items()):
-        return xml
-    for tap, mac in macs.items():
-        found[tap].set("address", mac)
     return ElementTree.tostring(domain, encoding="unicode")
 
 

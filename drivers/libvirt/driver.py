@@ -19,6 +19,7 @@ from iaas.drivers.interface import (
     MachineKind,
     MachineSpec,
     MachineState,
+    NICSpec,
     NotFoundError,
     PermanentError,
     PowerState,
@@ -26,21 +27,20 @@ from iaas.drivers.interface import (
 )
 from iaas.drivers.interface.compute import LifecycleListener
 from iaas.drivers.interface.paging import chosen
-from iaas.drivers.libvirt import console
+from iaas.drivers.libvirt import console, nics
 from iaas.drivers.libvirt.connection import Connection
 from iaas.drivers.libvirt.disks import Base, DiskStore
 from iaas.drivers.libvirt.domain import Domain
 from iaas.drivers.libvirt.domain_config import (
     DomainConfig,
     Identity,
-    InterfaceConfig,
     VirtType,
-    with_macs,
     with_root_disk,
     with_shape,
 )
 from iaas.drivers.libvirt.errors import translated
 from iaas.drivers.libvirt.guest_agent import GuestAgent
+from iaas.drivers.libvirt.interfaces import InterfaceConfig, with_macs
 from iaas.drivers.libvirt.probe import VirtTypeChoice, VirtTypeProbe
 from iaas.drivers.linux import names
 from iaas.kernel import ids
@@ -53,7 +53,7 @@ class LibvirtComputeDriver:
         uri: libvirt's URI.
         tag: the deployment's; machines without it are not seen.
         state_dir: an absolute folder for disks, logs and images, one per deployment, searchable by QEMU's user.
-        bridge_name: the bridge of a network, by network id; the deployment's own names when None.
+        bridge_name: the bridge of a subnet, by subnet id; the deployment's own names when None.
         virt_type: how processors run; see ADR 0005.
     """
 
@@ -64,6 +64,7 @@ class LibvirtComputeDriver:
             ComputeCapability.CONSOLE,
             ComputeCapability.FILE_PUSH,
             ComputeCapability.GRACEFUL_STOP,
+            ComputeCapability.NIC_HOTPLUG,
         }
     )
 
@@ -76,7 +77,7 @@ class LibvirtComputeDriver:
         virt_type: VirtTypeChoice | str = VirtTypeChoice.QEMU,
     ) -> None:
         self._tag = names.check_tag(tag)
-        self._bridge_name = bridge_name or (lambda network_id: names.bridge(self._tag, network_id))
+        self._bridge_name = bridge_name or (lambda subnet_id: names.bridge(self._tag, subnet_id))
         self._virt_type = VirtTypeChoice(virt_type)
         self._disks = DiskStore(state_dir)
         self._probe = VirtTypeProbe(state_dir)
@@ -154,6 +155,7 @@ class LibvirtComputeDriver:
             raise PermanentError("this driver makes VMs only")
         if spec.nesting or spec.privileged:
             raise UnsupportedError("nesting and privileged are for container machines")
+        nics.check_count(len(spec.nics))
         with self._lock(spec.machine_id):
             domain = self._find(spec.machine_id)
             if domain is None:
@@ -183,14 +185,7 @@ class LibvirtComputeDriver:
                 root_disk=self._disks.root_disk(name, spec.generation),
                 boot=base.boot,
                 console_log=self._disks.console_log(name),
-                interfaces=tuple(
-                    InterfaceConfig(
-                        mac=nic.mac,
-                        bridge=self._bridge_name(nic.network_id),
-                        tap=names.tap(self._tag, nic.nic_id),
-                    )
-                    for nic in sorted(spec.nics, key=lambda nic: nic.device_index)
-                ),
+                interfaces=tuple(map(self._interface, spec.nics)),
             )
             domain = self._define(config.to_xml())
             undo.pop_all()
@@ -242,6 +237,41 @@ class LibvirtComputeDriver:
             after = with_macs(before, {names.tap(self._tag, nic_id): mac for nic_id, mac in macs.items()})
             if after != before:
                 self._define(after)
+
+    # --- NICs ---
+
+    def attach_nic(self, machine_id: str, nic: NICSpec) -> None:
+        with self._lock(machine_id):
+            nics.attach(self._need(machine_id), self._interface(nic))
+
+    def detach_nic(self, machine_id: str, nic_id: str) -> None:
+        tap = names.tap(self._tag, nic_id)
+
+        def ask() -> bool:
+            # The lock for each request only: whoever cuts the power need not wait for the guest.
+            with self._lock(machine_id), suppress(NotFoundError):
+                return nics.ask_to_detach(self._need(machine_id), tap)
+            return False
+
+        def is_gone() -> bool:
+            with suppress(NotFoundError):
+                return not nics.is_plugged(self._need(machine_id), tap)
+            return True
+
+        nics.detach(ask, is_gone)
+
+    def replug_nic(self, machine_id: str, nic_id: str) -> bool:
+        """Return False: when the namespace that a NIC was handed on to dies, the guest's kernel takes the NIC back."""
+        return False
+
+    def _interface(self, nic: NICSpec) -> InterfaceConfig:
+        return InterfaceConfig(
+            mac=nic.mac,
+            bridge=self._bridge_name(nic.subnet_id),
+            tap=names.tap(self._tag, nic.nic_id),
+            device_index=nic.device_index,
+            mtu=nic.mtu,
+        )
 
     # --- power ---
 
