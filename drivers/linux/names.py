@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from iaas.kernel.ids import suffix
+from iaas.kernel.ids import SUFFIX_LENGTH, suffix
 
 TAG_PATTERN = re.compile(r"^[a-z0-9]{4}$")
 
@@ -16,6 +16,7 @@ BRIDGE = "vx"
 TAP = "tp"  # a VM's end of a NIC; libvirt throws away names that begin with "vnet"
 CONTAINER_VETH = "ct"
 ROUTER_VETH = "rt"
+ROUTER_END = "gw"  # the other end of a router leg; it is alone in the router's namespace and needs no tag
 
 
 def check_tag(tag: str) -> str:
@@ -29,9 +30,9 @@ def check_tag(tag: str) -> str:
     return tag
 
 
-def bridge(tag: str, network_id: str) -> str:
-    """Return the name of a network's bridge."""
-    return f"{BRIDGE}{tag}{suffix(network_id)}"
+def bridge(tag: str, subnet_id: str) -> str:
+    """Return the name of a subnet's bridge."""
+    return f"{BRIDGE}{tag}{suffix(subnet_id)}"
 
 
 def tap(tag: str, nic_id: str) -> str:
@@ -44,9 +45,30 @@ def container_veth(tag: str, nic_id: str) -> str:
     return f"{CONTAINER_VETH}{tag}{suffix(nic_id)}"
 
 
-def router_veth(tag: str, network_id: str) -> str:
-    """Return the name of a router leg's end at the bridge."""
-    return f"{ROUTER_VETH}{tag}{suffix(network_id)}"
+def port_links(tag: str, nic_id: str) -> tuple[str, str]:
+    """Return the names that a NIC's host end may have: in a VM, in a container."""
+    return tap(tag, nic_id), container_veth(tag, nic_id)
+
+
+def container_nic_suffix(tag: str, name: str) -> str | None:
+    """Return the id suffix in a name made by :func:`container_veth`, None for other names."""
+    prefix = f"{CONTAINER_VETH}{tag}"
+    return name[len(prefix) :] if name.startswith(prefix) and len(name) == len(prefix) + SUFFIX_LENGTH else None
+
+
+def router_veth(tag: str, subnet_id: str) -> str:
+    """Return the name of a router leg's end at the subnet's bridge."""
+    return f"{ROUTER_VETH}{tag}{suffix(subnet_id)}"
+
+
+def router_end(subnet_id: str) -> str:
+    """Return the name of a router leg's end in the router's namespace."""
+    return f"{ROUTER_END}{suffix(subnet_id)}"
+
+
+def filter_table(tag: str) -> str:
+    """Return the name of the deployment's nftables table (bridge family, in the fabric)."""
+    return f"iaas_{tag}"
 
 
 def fabric_namespace(tag: str) -> str:
@@ -54,9 +76,9 @@ def fabric_namespace(tag: str) -> str:
     return f"iaas-{tag}"
 
 
-def router_namespace(tag: str, network_id: str) -> str:
-    """Return the network namespace of a network's router."""
-    return f"iaas-{tag}-{suffix(network_id)}"
+def router_namespace(tag: str, vpc_id: str) -> str:
+    """Return the network namespace of a VPC's router."""
+    return f"iaas-{tag}-{suffix(vpc_id)}"
 
 
 def machine(tag: str, machine_id: str) -> str:
@@ -67,4 +89,4 @@ def machine(tag: str, machine_id: str) -> str:
 def machine_suffix(tag: str, name: str) -> str | None:
     """Return the id suffix in a name made by :func:`machine`, None for names of others."""
     prefix = f"iaas-{tag}-"
-    return name[len(prefix) :] if name.startswith(prefix) and len(name) == len(prefix) + 8 else None
+    return name[len(prefix) :] if name.startswith(prefix) and len(name) == len(prefix) + SUFFIX_LENGTH else None

@@ -1,84 +1,227 @@
-"""A guest without a machine: a network namespace plugged into a bridge, with busybox's DHCP client."""
+"""Guests without a machine: network namespaces plugged into the bridges of the real backend.
+
+How to use one::
+
+    with plug(host, port, subnet=subnet) as guest:      # eth0 with the port's MAC and addresses, default route
+        guest.plug(other_port)                          # eth1, without addresses
+        guest.lease()                                   # or: ask by DHCP (needs a guest without addresses)
+        listener = guest.listen("10.0.1.10", 80)
+        connection = guest.connect("10.0.2.10", 80)     # OSError at once where the network refuses
+        guest.send_frame(frame)                         # raw, for what no honest guest sends
+
+``plug`` takes some 20 ms. The port itself is the driver's matter (``ensure_port``): a guest can be plugged before
+or without it. Closing a guest (``close`` or the end of the ``with`` block) removes its namespaces and links.
+"""
 
 from __future__ import annotations
 
+import ipaddress
+import shutil
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import tempfile
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from iaas.drivers.interface import PortSpec
+from iaas.drivers.interface import PortSpec, SubnetSpec
 from iaas.drivers.linux import names
-from iaas.drivers.linux.namespaces import create_namespace, entered, netlink, remove_namespace, run_inside
+from iaas.drivers.linux.namespaces import create_namespace, entered, netlink, remove_namespace, run_inside, write_sysctl
 from iaas.kernel.ids import suffix
 from tests.real_host import RealHost
+
+CONNECT_TIMEOUT_S = 5.0
+INNER_BRIDGE = "br0"
+ANY_PROTOCOL = 3  # ETH_P_ALL. Source: linux/if_ether.h
 
 # What udhcpc calls with the offer in its environment. Source: busybox, examples/udhcp/simple.script.
 LEASE_SCRIPT = """#!/bin/sh
 [ "$1" = bound ] || exit 0
-ip address add "$ip/$mask" dev "$interface"
-ip route add default via "$router"
+ip address replace "$ip/$mask" dev "$interface"
+[ -z "$router" ] || ip route replace default via "$router"
 env > "{lease}"
 """
 
 
-@dataclass(frozen=True)
 class WireGuest:
-    """The guest end of one port."""
+    """A guest of one or several ports; its interfaces are eth0, eth1, ... in the order of plugging.
 
-    namespace: str
-    folder: Path
+    Args:
+        host: the deployment.
+        name: at most eight characters, unique in the deployment: part of the namespaces' names.
+    """
 
-    def lease(self) -> dict[str, str]:
+    def __init__(self, host: RealHost, name: str) -> None:
+        self.host = host
+        self.name = name
+        # The deployment's prefix, so that the clean-up of a killed test run finds it.
+        self.namespace = f"{host.fabric.namespace}-g-{name}"
+        self.ports: list[PortSpec] = []
+        self.pods: list[str] = []
+        self._folder: Path | None = None
+        create_namespace(self.namespace)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the guest. A second time is success."""
+        for port in list(self.ports):
+            self.unplug(port)
+        for namespace in [*self.pods, self.namespace]:
+            remove_namespace(namespace)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def plug(self, port: PortSpec, *, subnet: SubnetSpec | None = None, gateway: bool = False) -> str:
+        """Plug one more NIC and return its name in the guest.
+
+        Args:
+            port: which one; the link on the host is named as a container's would be.
+            subnet: give the NIC the port's addresses, with this subnet's prefix length; none without it.
+            gateway: and lead the default route to the subnet's gateway.
+        """
+        fabric, interface = self.host.fabric.namespace, f"eth{len(self.ports)}"
+        outer = names.container_veth(self.host.tag, port.nic_id)
+        with netlink(fabric) as handle:
+            inner = {"ifname": interface, "net_ns_fd": self.namespace, "address": port.mac}
+            handle.link("add", ifname=outer, kind="veth", peer=inner)
+            self.ports.append(port)
+            bridge = handle.link_lookup(ifname=names.bridge(self.host.tag, port.subnet_id))[0]
+            index = handle.link_lookup(ifname=outer)[0]
+            mtu = handle.get_links(bridge)[0].get_attr("IFLA_MTU")
+            handle.link("set", index=index, master=bridge, mtu=mtu, state="up")
+        with netlink(self.namespace) as handle:
+            index = handle.link_lookup(ifname=interface)[0]
+            handle.link("set", index=index, mtu=mtu, state="up")
+            if subnet is not None and subnet.cidr is not None:
+                prefix_length = ipaddress.IPv4Network(subnet.cidr).prefixlen
+                for address in port.addresses:
+                    handle.addr("add", index=index, address=address, prefixlen=prefix_length)
+                if gateway and subnet.gateway is not None:
+                    handle.route("replace", dst="default", gateway=subnet.gateway)
+        return interface
+
+    def unplug(self, port: PortSpec) -> None:
+        """Take a NIC away, as its machine would."""
+        self.ports.remove(port)
+        with netlink(self.host.fabric.namespace) as handle:
+            for index in handle.link_lookup(ifname=names.container_veth(self.host.tag, port.nic_id)):
+                handle.link("del", index=index)
+
+    def add_address(self, address: str, prefix_length: int, *, interface: str = "eth0") -> None:
+        """Give an interface one more address, rightly or wrongly."""
+        with netlink(self.namespace) as handle:
+            index = handle.link_lookup(ifname=interface)[0]
+            handle.addr("add", index=index, address=address, prefixlen=prefix_length)
+
+    def add_route(self, destination: str, gateway: str) -> None:
+        """Route ``destination`` ("default" or a CIDR) by ``gateway``."""
+        with netlink(self.namespace) as handle:
+            handle.route("replace", dst=destination, gateway=gateway)
+
+    def forward(self) -> None:
+        """Become a router between the NICs and whatever else is in the guest."""
+        write_sysctl(self.namespace, "net/ipv4/ip_forward", "1")
+
+    def lease(self, *, interface: str = "eth0", tries: int = 5) -> dict[str, str]:
         """Ask for an address by DHCP, take it, and return what the server said.
 
         Raises:
             ProgramError: nobody offered one.
         """
-        lease, script = self.folder / "lease", self.folder / "lease-script"
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="wire-guest-"))
+        lease, script = self._folder / "lease", self._folder / "lease-script"
         lease.unlink(missing_ok=True)
         script.write_text(LEASE_SCRIPT.format(lease=lease))
         script.chmod(0o755)
-        client = ["busybox", "udhcpc", "-i", "eth0", "-f", "-q", "-n", "-t", "5", "-T", "1", "-s", str(script)]
-        options = [part for option in ("mtu", "domain", "dns") for part in ("-O", option)]
-        run_inside(self.namespace, [*client, *options])
+        client = ["busybox", "udhcpc", "-i", interface, "-f", "-q", "-n", "-t", str(tries), "-T", "1"]
+        options = [part for option in ("mtu", "domain", "dns", "ntpsrv", "lease") for part in ("-O", option)]
+        run_inside(self.namespace, [*client, *options, "-s", str(script)])
         return dict(line.split("=", 1) for line in lease.read_text().splitlines() if "=" in line)
 
-    def resolve(self, name: str, server: str) -> str:
-        """Return what the DNS server says about a name, as busybox prints it."""
-        return run_inside(self.namespace, ["busybox", "nslookup", name, server])
+    def resolve(self, name: str, server: str, *, kind: str = "a") -> str:
+        """Return what the DNS server says about a name, as busybox prints it.
+
+        Raises:
+            ProgramError: nothing, or that there is nothing.
+        """
+        return run_inside(self.namespace, ["busybox", "nslookup", f"-type={kind}", name, server])
 
     def listen(self, address: str, port: int) -> socket.socket:
         with entered(self.namespace):
             return socket.create_server((address, port))
 
-    def connect(self, address: str, port: int) -> socket.socket:
+    def connect(
+        self, address: str, port: int, *, source: str | None = None, timeout_s: float = CONNECT_TIMEOUT_S
+    ) -> socket.socket:
+        """Return a TCP connection; raises OSError (TimeoutError among them) when there is none."""
         with entered(self.namespace):
-            return socket.create_connection((address, port), timeout=5)
+            return socket.create_connection(
+                (address, port), timeout=timeout_s, source_address=None if source is None else (source, 0)
+            )
 
+    def can_connect(self, address: str, port: int, *, source: str | None = None, timeout_s: float = 1.0) -> bool:
+        """Return whether a TCP connection comes about."""
+        try:
+            self.connect(address, port, source=source, timeout_s=timeout_s).close()
+        except OSError:
+            return False
+        return True
 
-@contextmanager
-def plugged(host: RealHost, port: PortSpec, folder: Path) -> Iterator[WireGuest]:
-    """Run the block with a guest on the port's network, wearing the port's MAC; gone afterwards."""
-    fabric = host.fabric.namespace
-    # The deployment's prefix, so that the clean-up of a killed test run finds it.
-    namespace = f"{fabric}-g{suffix(port.nic_id)[:7]}"
-    outer = names.container_veth(host.tag, port.nic_id)
-    create_namespace(namespace)
-    try:
-        with netlink(fabric) as handle:
-            inner = {"ifname": "eth0", "net_ns_fd": namespace, "address": port.mac}
-            handle.link("add", ifname=outer, kind="veth", peer=inner)
-            bridge = handle.link_lookup(ifname=names.bridge(host.tag, port.network_id))[0]
+    def raw_socket(self, interface: str = "eth0") -> socket.socket:
+        """Return a socket of whole frames on one interface; the caller closes it."""
+        with entered(self.namespace):
+            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ANY_PROTOCOL))
+        made.bind((interface, 0))
+        return made
+
+    def send_frame(self, frame: bytes, *, interface: str = "eth0") -> None:
+        """Send one frame as it is."""
+        with self.raw_socket(interface) as sender:
+            sender.send(frame)
+
+    def bridge_nic(self, interface: str = "eth0") -> None:
+        """Put the NIC into a bridge inside the guest, to which ``add_pod`` adds pods."""
+        with netlink(self.namespace) as handle:
+            handle.link("add", ifname=INNER_BRIDGE, kind="bridge", br_stp_state=0, br_forward_delay=0)
+            bridge = handle.link_lookup(ifname=INNER_BRIDGE)[0]
+            handle.link("set", index=bridge, state="up")
+            handle.link("set", index=handle.link_lookup(ifname=interface)[0], master=bridge)
+
+    def add_pod(self, mac: str, address: str, *, subnet: SubnetSpec) -> str:
+        """Make a namespace behind the guest's bridge, with a MAC and an address of its own; return its name."""
+        assert subnet.cidr is not None
+        pod, outer = f"{self.namespace}-{len(self.pods)}", f"pod{len(self.pods)}"
+        create_namespace(pod)
+        self.pods.append(pod)
+        with netlink(self.namespace) as handle:
+            handle.link("add", ifname=outer, kind="veth", peer={"ifname": "eth0", "net_ns_fd": pod, "address": mac})
             index = handle.link_lookup(ifname=outer)[0]
-            handle.link("set", index=index, master=bridge)
+            handle.link("set", index=index, master=handle.link_lookup(ifname=INNER_BRIDGE)[0], state="up")
+        with netlink(pod) as handle:
+            index = handle.link_lookup(ifname="eth0")[0]
             handle.link("set", index=index, state="up")
-        with netlink(namespace) as handle:
-            handle.link("set", index=handle.link_lookup(ifname="eth0")[0], state="up")
-        yield WireGuest(namespace, folder)
-    finally:
-        with netlink(fabric) as handle:
-            for index in handle.link_lookup(ifname=outer):
-                handle.link("del", index=index)
-        remove_namespace(namespace)
+            prefix_length = ipaddress.IPv4Network(subnet.cidr).prefixlen
+            handle.addr("add", index=index, address=address, prefixlen=prefix_length)
+            handle.route("add", dst="default", gateway=subnet.gateway)
+        return pod
+
+
+def plug(host: RealHost, port: PortSpec, *, subnet: SubnetSpec | None = None) -> WireGuest:
+    """Return a guest with one NIC, wearing the port's MAC; the caller closes it.
+
+    With ``subnet`` the NIC has the port's addresses, and the default route leads to the subnet's gateway.
+    """
+    guest = WireGuest(host, suffix(port.nic_id))
+    try:
+        guest.plug(port, subnet=subnet, gateway=True)
+    except BaseException:  # even on Ctrl-C nothing may stay
+        guest.close()
+        raise
+    return guest
