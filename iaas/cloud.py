@@ -170,12 +170,38 @@ class Cloud:
         tx: Tx,
         *,
         action: str,
-        instance: Instance,
+        instance: Instance | None = None,
+        resource: ResourceRef | None = None,
+        project_id: str = "",
         request_id: str | None = None,
         input: dict[str, Any] | None = None,
     ) -> Job:
-        """Write a job into the open transaction; the executor takes it up once that is committed."""
-        return self._add_jobs(tx, action=action, resources=[instance], request_id=request_id, input=input)[0]
+        """Write a job into the open transaction; the executor takes it up once that is committed.
+
+        It is an instance's, or (``resource``, with the ``project_id`` of who asked for it) another resource's.
+        """
+        if instance is not None:
+            return self._add_jobs(tx, action=action, resources=[instance], request_id=request_id, input=input)[0]
+        if resource is None:
+            raise TypeError(f"a job {action} is for an instance or another resource")
+        workflow = WORKFLOWS[action]
+        job = jobs.queued(
+            tx,
+            job_id=self.ids.new(id_prefixes.JOB),
+            project_id=project_id,
+            action=action,
+            resource=resource,
+            input=input or {},
+            steps=len(workflow.steps),
+            first_step=workflow.steps[0].name,
+            request_id=request_id,
+        )
+        jobs.add_all(tx, [job])
+        if self._queue is not None:
+            self._queue.put(tx, job.id, host_id=None)
+        else:
+            tx.on_commit(lambda: self.executor.submit(job.id))
+        return job
 
     def _add_jobs(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from iaas.kernel.errors import Failure
 
@@ -217,3 +218,11 @@ class NewNIC:
     secondary_addresses: tuple[str, ...] = ()
     allowed_pairs: tuple[Pair, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """The configuration of a VPC or subnet that is applied, and the generation that orders such configurations."""
+
+    generation: int
+    configuration: dict[str, Any]

@@ -63,7 +63,9 @@ class Context:
 
     @property
     def lane(self) -> str:
-        """Where the job's driver calls queue: ``host/kind``."""
+        """Where the job's driver calls queue: ``host/kind``, or the networks'."""
+        if self.job.resource.type != "instance":
+            return "/networks"
         return f"{self.instance.host_id or ''}/{self.instance.kind}"
 
     @property

@@ -22,12 +22,11 @@ from iaas.drivers.interface import (
     SubnetSpec,
     VPCSpec,
 )
-from iaas.resources.common import AppliedConfiguration
 from iaas.resources.networks import NIC, RouteTarget
 
 
 def vpc_configuration(connection: Connection, vpc_id: str) -> dict[str, Any]:
-    """Return the document of a VPC as its rows are now; routes have their next hops, None where there is none."""
+    """Return the document of a VPC as its rows are now. Routes keep their targets: where those are may change."""
     vpc = vpcs.get(connection, vpc_id)
     if vpc is None:
         raise LookupError(f"VPC {vpc_id} has no row")
@@ -51,7 +50,7 @@ def vpc_configuration(connection: Connection, vpc_id: str) -> dict[str, Any]:
             for row in vpc_entries.records_of(connection, vpc_id)
         ],
         "routes": [
-            {"destination": row.destination, "next_hop": next_hop(connection, vpc_id, row.target_type, row.target)}
+            {"destination": row.destination, "target_type": row.target_type, "target": row.target}
             for row in vpc_entries.routes_of(connection, vpc_id)
         ],
     }
@@ -92,8 +91,15 @@ def next_hop(connection: Connection, vpc_id: str, target_type: str, target: str)
             return next((nic.address for nic in found if nic.vpc_id == vpc_id and nic.address is not None), None)
 
 
-def vpc_spec(vpc_id: str, applied: AppliedConfiguration) -> VPCSpec:
-    document = applied.configuration
+def vpc_spec(connection: Connection, vpc_id: str) -> VPCSpec | None:
+    """Return the applied configuration of a VPC, with the next hops that its routes have now; None without a row.
+
+    The generation orders specs: it grows with each change of the rows, and of what routes lead to.
+    """
+    row = vpcs.applied(connection, vpc_id)
+    if row is None:
+        return None
+    document = row.configuration
     options = document["dhcp_options"]
     return VPCSpec(
         vpc_id=vpc_id,
@@ -110,15 +116,22 @@ def vpc_spec(vpc_id: str, applied: AppliedConfiguration) -> VPCSpec:
             ForwarderSpec(domain=one["domain"], servers=tuple(one["servers"])) for one in document["forwarders"]
         ),
         routes=tuple(
-            RouteSpec(destination=one["destination"], next_hop=one["next_hop"] or BLACKHOLE)
+            RouteSpec(
+                destination=one["destination"],
+                next_hop=next_hop(connection, vpc_id, one["target_type"], one["target"]) or BLACKHOLE,
+            )
             for one in document["routes"]
         ),
-        revision=applied.revision,
+        revision=row.generation,
     )
 
 
-def subnet_spec(subnet_id: str, applied: AppliedConfiguration) -> SubnetSpec:
-    document = applied.configuration
+def subnet_spec(connection: Connection, subnet_id: str) -> SubnetSpec | None:
+    """Return the applied configuration of a subnet; None without a row."""
+    row = subnets.applied(connection, subnet_id)
+    if row is None:
+        return None
+    document = row.configuration
     return SubnetSpec(
         subnet_id=subnet_id,
         vpc_id=document["vpc_id"],
@@ -129,7 +142,7 @@ def subnet_spec(subnet_id: str, applied: AppliedConfiguration) -> SubnetSpec:
             ReservationSpec(owner=one["owner"], first=one["first"], last=one["last"])
             for one in document["reservations"]
         ),
-        revision=applied.revision,
+        revision=row.generation,
     )
 
 

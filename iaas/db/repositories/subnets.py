@@ -15,11 +15,12 @@ from iaas.db.repositories.query import Listing, list_rows
 from iaas.db.statements import Prepared, delete_rows, insert_row, update_rows
 from iaas.db.store import Tx
 from iaas.kernel.errors import Failure
-from iaas.resources.networks import Subnet
+from iaas.resources.networks import Applied, Subnet
 
 _subnets = SubnetRow.__table__
 _COLUMNS = [column for column in _subnets.c if column.name != "applied"]
 
+_APPLIED = Prepared(select(_subnets.c.generation, _subnets.c.applied).where(_subnets.c.id == bindparam("id")))
 _GET = Prepared(select(*_COLUMNS).where(_subnets.c.id == bindparam("id")))
 _TURN = Prepared(select(_subnets.c.next_offset).where(_subnets.c.id == bindparam("id")).with_for_update())
 _BASIC = Prepared(select(*_COLUMNS).where(_subnets.c.zone == bindparam("zone"), _subnets.c.project_id.is_(None)))
@@ -96,6 +97,12 @@ def change(tx: Tx, subnet_id: str, *, expect: dict[str, Any] | None = None, **ch
     where = {"id": subnet_id, **(expect or {})}
     changes["updated_at"] = tx.now
     return update_rows(tx.connection, _subnets, where, changes, add={"generation": 1}) == 1
+
+
+def applied(connection: Connection, subnet_id: str) -> Applied | None:
+    """Return what the data plane has to do, and the generation of the row; None without a row."""
+    row = _APPLIED.first(connection, {"id": subnet_id})
+    return Applied(generation=row.generation, configuration=row.applied) if row else None
 
 
 def lock(tx: Tx, subnet_id: str) -> None:

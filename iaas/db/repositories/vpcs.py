@@ -12,11 +12,12 @@ from iaas.db.repositories.query import Listing, list_rows
 from iaas.db.statements import Prepared, delete_rows, insert_row, update_rows
 from iaas.db.store import Tx
 from iaas.kernel.errors import Failure
-from iaas.resources.networks import VPC, DHCPOptions, Forwarder
+from iaas.resources.networks import VPC, Applied, DHCPOptions, Forwarder
 
 _vpcs = VPCRow.__table__
 _COLUMNS = [column for column in _vpcs.c if column.name != "applied"]
 
+_APPLIED = Prepared(select(_vpcs.c.generation, _vpcs.c.applied).where(_vpcs.c.id == bindparam("id")))
 _GET = Prepared(select(*_COLUMNS).where(_vpcs.c.id == bindparam("id")))
 _OF_ZONE = Prepared(select(*_COLUMNS).where(_vpcs.c.zone == bindparam("zone"), _vpcs.c.project_id.is_(None)))
 
@@ -71,6 +72,12 @@ def change(tx: Tx, vpc_id: str, *, expect: dict[str, Any] | None = None, **chang
     where = {"id": vpc_id, **(expect or {})}
     changes["updated_at"] = tx.now
     return update_rows(tx.connection, _vpcs, where, changes, add={"generation": 1}) == 1
+
+
+def applied(connection: Connection, vpc_id: str) -> Applied | None:
+    """Return what the data plane has to do, and the generation of the row; None without a row."""
+    row = _APPLIED.first(connection, {"id": vpc_id})
+    return Applied(generation=row.generation, configuration=row.applied) if row else None
 
 
 def lock(tx: Tx, vpc_id: str) -> None:
