@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from iaas.drivers.interface import MachineKind, MachineSpec, MachineState, PermanentError, PowerState
-from iaas.drivers.linux import names
+from iaas.drivers.lxd.nics import nic_devices, nic_ids
 from iaas.kernel.units import GIB, MIB
 
 KEY_ID = "user.iaas.id"
@@ -73,7 +73,11 @@ def instance_request(
 
     Raises:
         PermanentError: the host name is none.
+        NoCapacityError: a machine has no room for so many NICs.
     """
+    root = {"type": "disk", "path": "/", "pool": pool}
+    if has_quota:
+        root["size"] = f"{spec.root_disk_gib}GiB"
     return {
         "name": instance_name,
         "type": "container",
@@ -92,7 +96,7 @@ def instance_request(
             "raw.lxc": f"lxc.uts.name = {check_hostname(spec.hostname)}",
             **shape_config(vcpus=spec.vcpus, memory_mib=spec.memory_mib),
         },
-        "devices": _devices(spec, tag=tag, pool=pool, has_quota=has_quota, bridge_name=bridge_name),
+        "devices": {"root": root, **nic_devices(spec.nics, tag=tag, bridge_name=bridge_name)},
     }
 
 
@@ -112,42 +116,6 @@ def check_hostname(hostname: str) -> str:
     return hostname
 
 
-def _devices(
-    spec: MachineSpec, *, tag: str, pool: str, has_quota: bool, bridge_name: Callable[[str], str]
-) -> dict[str, dict[str, str]]:
-    root = {"type": "disk", "path": "/", "pool": pool}
-    if has_quota:
-        root["size"] = f"{spec.root_disk_gib}GiB"
-    devices = {"root": root}
-    for nic in spec.nics:
-        devices[f"eth{nic.device_index}"] = {
-            "type": "nic",
-            "nictype": "bridged",
-            "parent": bridge_name(nic.network_id),
-            "name": f"eth{nic.device_index}",
-            "hwaddr": nic.mac,
-            "host_name": names.container_veth(tag, nic.nic_id),
-        }
-    return devices
-
-
-def devices_with_macs(instance: Mapping[str, Any], macs: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the devices of ``instance`` that would change if its NICs had these MACs, by the host's link.
-
-    Raises:
-        PermanentError: it has no NIC with such a link.
-    """
-    nics = {device["host_name"]: name for name, device in instance["devices"].items() if device.get("host_name")}
-    if missing := macs.keys() - nics.keys():
-        raise PermanentError(f"the machine has no NIC {', '.join(sorted(missing))}")
-    changed = {}
-    for link, mac in macs.items():
-        device = instance["devices"][nics[link]]
-        if device.get("hwaddr") != mac:
-            changed[nics[link]] = {**device, "hwaddr": mac}
-    return changed
-
-
 def machine_state(instance: Mapping[str, Any], *, is_stopping: bool = False) -> MachineState:
     """Return LXD's ``instance`` as a state. ``is_stopping``: its guest was asked to stop and has not yet."""
     config = instance["config"]
@@ -162,6 +130,7 @@ def machine_state(instance: Mapping[str, Any], *, is_stopping: bool = False) -> 
         memory_mib=size_bytes(str(config.get("limits.memory", "0"))) // MIB,
         generation=generation(instance),
         host_id=config.get(KEY_HOST),
+        nic_ids=nic_ids(instance["devices"]),
     )
 
 

@@ -73,6 +73,11 @@ class LXDConnection:
         """
         return self._request("get", path, action, params=params).json()["metadata"]
 
+    def get_versioned(self, path: str, *, action: str) -> tuple[Any, str]:
+        """Return what :meth:`get` does, and the mark of this version (``ETag``) for an ``If-Match``."""
+        response = self._request("get", path, action)
+        return response.json()["metadata"], response.headers.get("ETag", "")
+
     def find(self, path: str, *, action: str) -> Any | None:
         """Return what :meth:`get` does, None where nothing is."""
         try:

@@ -19,6 +19,7 @@ from iaas.drivers.interface import (
     MachineKind,
     MachineSpec,
     MachineState,
+    NICSpec,
     NotFoundError,
     PermanentError,
     PowerState,
@@ -27,7 +28,8 @@ from iaas.drivers.interface import (
 from iaas.drivers.interface.compute import LifecycleListener
 from iaas.drivers.interface.paging import chosen
 from iaas.drivers.linux import names
-from iaas.drivers.lxd import config, execute
+from iaas.drivers.linux.container_links import ContainerLinks
+from iaas.drivers.lxd import config, execute, nics
 from iaas.drivers.lxd.connection import LXDConnection
 from iaas.drivers.lxd.console import ConsoleLogs
 from iaas.drivers.lxd.guest_files import file_exists, push_file
@@ -47,7 +49,8 @@ class LXDComputeDriver:
         tag: the deployment's tag; what does not carry it is not ours.
         pool: LXD storage pool for root disks; it must be there.
         state_dir: where console logs are kept (``consoles/`` below it, made when needed).
-        bridge_name: network id -> bridge that LXD shall plug NICs into; the deployment's own when absent.
+        bridge_name: subnet id -> bridge that LXD shall plug NICs into; the deployment's own when absent.
+        links: where LXD makes the host's ends of NICs; the deployment's own fabric when absent.
         cert: client certificate and key files, for https.
         verify: for https, True or the file with the daemon's certificate.
     """
@@ -63,12 +66,14 @@ class LXDComputeDriver:
         pool: str,
         state_dir: Path,
         bridge_name: Callable[[str], str] | None = None,
+        links: ContainerLinks | None = None,
         cert: tuple[str, str] | None = None,
         verify: bool | str = True,
     ) -> None:
         self._tag = names.check_tag(tag)
         self._pool = pool
         self._bridge_name = bridge_name or functools.partial(names.bridge, tag)
+        self._links = links or ContainerLinks(names.fabric_namespace(tag))
         self._connection = LXDConnection(endpoint, cert=cert, verify=verify)
         self._instances = LXDInstances(self._connection, tag=tag)
         self._images = LXDImages(self._connection, tag=tag)
@@ -122,9 +127,42 @@ class LXDComputeDriver:
             if config.machine_state(instance).power not in {PowerState.STOPPED, PowerState.CRASHED}:
                 raise PermanentError("only a stopped machine can be given other MACs")
             links = {names.container_veth(self._tag, nic_id): mac for nic_id, mac in macs.items()}
-            devices = config.devices_with_macs(instance, links)
+            devices = nics.devices_with_macs(instance, links)
             if devices:
                 self._instances.set_devices(name, devices, action="give the machine other MACs")
+
+    def attach_nic(self, machine_id: str, nic: NICSpec) -> None:
+        """See ``ComputeDriver.attach_nic``."""
+        name = self._name(machine_id)
+        device_name, device = nics.nic_device(nic, tag=self._tag, bridge_name=self._bridge_name)
+        with self._locks[name]:
+            present = self._instances.require(name)["devices"]
+            added = nics.device_to_add(present, device_name, device)
+            if added:
+                self._links.delete_dead([device["host_name"]])
+                self._instances.set_devices(name, added, action="attach the NIC")
+
+    def detach_nic(self, machine_id: str, nic_id: str) -> None:
+        """See ``ComputeDriver.detach_nic``; wherever in the machine the link is, it goes."""
+        name, link = self._name(machine_id), names.container_veth(self._tag, nic_id)
+        with self._locks[name], contextlib.suppress(NotFoundError):
+            device_name = nics.present_nics(self._instances.require(name)["devices"]).get(link)
+            if device_name is not None:
+                self._instances.drop_device(name, device_name, action="detach the NIC")
+
+    def replug_nic(self, machine_id: str, nic_id: str) -> bool:
+        """See ``ComputeDriver.replug_nic``; the new link has the same MAC and name."""
+        name, link = self._name(machine_id), names.container_veth(self._tag, nic_id)
+        with self._locks[name]:
+            instance = self._instances.find(name)
+            if instance is None or config.machine_state(instance).power is not PowerState.RUNNING:
+                return False
+            device_name = nics.present_nics(instance["devices"]).get(link)
+            if device_name is None or self._links.is_there(link):
+                return False
+            changed = {device_name: nics.replugged(instance["devices"][device_name])}
+            self._instances.set_devices(name, changed, action="plug the NIC again")
+            return True
 
     def remove_machine(self, machine_id: str) -> None:
         """See ``ComputeDriver.remove_machine``."""
@@ -145,7 +183,8 @@ class LXDComputeDriver:
         """
         name = self._name(machine_id)
         with self._locks[name]:
-            state = self._observed(name, self._instances.require(name))
+            instance = self._instances.require(name)
+            state = self._observed(name, instance)
             if state.power is PowerState.RUNNING:
                 return state
             if state.power is PowerState.STOPPING:
@@ -154,6 +193,7 @@ class LXDComputeDriver:
             if not is_suspended:
                 with contextlib.suppress(TransientError):  # an old log lost is no reason not to start
                     self._consoles.collect(name, is_running=False)
+                self._links.delete_dead(nics.present_nics(instance["devices"]).keys())
             with self._watcher.changing(name, PowerState.RUNNING):
                 self._instances.start(name, is_suspended=is_suspended)
             return self._state(name)

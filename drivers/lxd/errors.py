@@ -24,8 +24,11 @@ _FINAL = ("is a directory", "not a directory", "file name too long")  # answered
 _DOWN = ("lxd is shutting down", "daemon is shutting down", "daemon not setup yet", "not ready", "database is closed")
 
 
+PRECONDITION_FAILED = 412  # the machine is no more what the request was made for
+
+
 class BusyError(TransientError):
-    """Another operation holds the machine; LXD lets go of it within a second or two."""
+    """Another operation holds or has changed the machine; a second or two later LXD takes the request."""
 
 
 def driver_error(action: str, status_code: int, text: str) -> DriverError:
@@ -37,7 +40,7 @@ def driver_error(action: str, status_code: int, text: str) -> DriverError:
     message = f"LXD could not {action}: {public_text(text)}"
     if any(mark in lowered for mark in _NO_ROOM):
         return NoCapacityError(f"no room to {action}: {public_text(text)}")
-    if any(mark in lowered for mark in _BUSY):
+    if any(mark in lowered for mark in _BUSY) or status_code == PRECONDITION_FAILED:
         return BusyError(message)
     if any(mark in lowered for mark in _DOWN):
         return BackendDownError(message)

@@ -32,6 +32,9 @@ GRACEFUL_STOP_TIMEOUT_S = 900
 BUSY_PATIENCE_S = 15.0  # a guest that powered itself off keeps LXD busy for a second or two
 BUSY_POLL_S = 0.1
 
+# Source: LXD REST API, InstancePut.
+WRITABLE = ("architecture", "config", "description", "devices", "ephemeral", "profiles", "stateful")
+
 T = TypeVar("T")
 Instance = Mapping[str, Any]
 """One instance as LXD's REST API describes it."""
@@ -159,6 +162,22 @@ class LXDInstances:
         self._when_free(
             lambda: self._connection.run("patch", path, action=action, timeout_s=CHANGE_TIMEOUT_S, json=body)
         )
+
+    def drop_device(self, instance_name: str, device: str, *, action: str) -> None:
+        """Take one device out. Already absent is success."""
+        path = f"instances/{instance_name}"
+
+        def drop() -> None:
+            instance, version = self._connection.get_versioned(path, action=action)
+            if device not in instance["devices"]:
+                return
+            # Only what is put in whole can lack something; LXD's own notes go with it, in this very version.
+            body = {key: instance[key] for key in WRITABLE if key in instance}
+            body["devices"] = {name: each for name, each in instance["devices"].items() if name != device}
+            headers = {"If-Match": version} if version else {}
+            self._connection.run("put", path, action=action, timeout_s=CHANGE_TIMEOUT_S, json=body, headers=headers)
+
+        self._when_free(drop)
 
     def start(self, name: str, *, is_suspended: bool) -> None:
         """Start the machine, or let a suspended one go on."""
