@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from iaas.config import CloudConfig
 from iaas.db.ownership import ExecutorClaim
-from iaas.db.repositories import events, instances, jobs, networks
+from iaas.db.repositories import events, instances, jobs, subnets, vpcs
 from iaas.db.schema import upgrade
 from iaas.db.store import Store, Tx
 from iaas.doctor.doctor import Doctor
@@ -29,6 +30,7 @@ from iaas.metrics import CloudMetrics
 from iaas.metrics.readings import CloudReadings, StoreReadings
 from iaas.resources.instances import Instance, InstanceStatus
 from iaas.resources.jobs import Job
+from iaas.resources.networks import NetworkStatus
 from iaas.services.bootstrap import SECRET_KEY, FirstCredentials, prepare, renew_credentials
 from iaas.services.catalog import CatalogService
 from iaas.services.events import EventService
@@ -44,7 +46,7 @@ from iaas.services.quotas import Quotas
 from iaas.services.vault import Cipher, Vault
 from iaas.workflows import WORKFLOWS
 from iaas.workflows.deadlines import STEP_DEADLINES_S
-from iaas.workflows.machine_steps import network_spec
+from iaas.workflows.network_specs import port_spec, subnet_spec, vpc_spec
 
 if TYPE_CHECKING:
     from iaas.jobs.fleet import FleetNews, JobQueue
@@ -311,16 +313,37 @@ class Cloud:
         return renew_credentials(self.store, self.ids, self._operators_vault)
 
     def _rebuild_networks(self) -> None:
-        """After a host restart the data plane is gone: make again what instances need. Idempotent."""
+        """After a host restart the data plane is gone: make again what the rows hold. Idempotent."""
+        driver = self.backend.networks
         with self.store.read() as connection:
             alive = instances.all_alive(connection)
-            known = {network.id: network for network in networks.list_all(connection)}
-        used = {nic.network_id for instance in alive for nic in instance.nics}
-        for network_id in sorted(used & known.keys()):
-            try:
-                self.backend.networks.ensure_network(network_spec(known[network_id]))
-            except DriverError as error:
-                log.error("network_not_rebuilt", network_id=network_id, reason=str(error))
+            used = {nic.subnet_id for instance in alive for nic in instance.nics}
+            # A basic network that nobody uses is made when somebody does.
+            wanted = [
+                subnet
+                for subnet in subnets.all_subnets(connection)
+                if subnet.status == NetworkStatus.ACTIVE and (not subnet.is_shared or subnet.id in used)
+            ]
+            vpc_ids = {subnet.vpc_id for subnet in wanted if subnet.vpc_id is not None} | {
+                vpc.id
+                for vpc in vpcs.all_vpcs(connection)
+                if vpc.status == NetworkStatus.ACTIVE and vpc.project_id is not None
+            }
+            routers = [spec for each in sorted(vpc_ids) if (spec := vpc_spec(connection, each)) is not None]
+            segments = [spec for subnet in wanted if (spec := subnet_spec(connection, subnet.id)) is not None]
+        for router in routers:
+            self._rebuilt(router.vpc_id, partial(driver.ensure_vpc, router))
+        for segment in segments:
+            self._rebuilt(segment.subnet_id, partial(driver.ensure_subnet, segment))
+        for instance in alive:
+            for nic in instance.nics:
+                self._rebuilt(nic.id, partial(driver.ensure_port, port_spec(nic, hostname=instance.hostname)))
+
+    def _rebuilt(self, resource_id: str, ensure: Callable[[], Any]) -> None:
+        try:
+            ensure()
+        except DriverError as error:  # the doctor names what is missing, and tries again
+            log.error("network_not_rebuilt", resource_id=resource_id, reason=str(error))
 
     def _follow_machines(self) -> None:
         """Machines may have changed while nobody looked: rows at rest follow them."""

@@ -68,6 +68,7 @@ class FlavorSchema(Schema):
     vcpus = fields.Integer()
     memory_mib = fields.Integer()
     root_disk_gib = fields.Integer()
+    max_nics = fields.Integer()
     created_at = Time()
     updated_at = Time()
 
@@ -78,6 +79,7 @@ class NewFlavorSchema(Schema):
     vcpus = StrictInteger(required=True, validate=validate.Range(1, 512))
     memory_mib = StrictInteger(required=True, validate=validate.Range(64, 4_194_304))
     root_disk_gib = StrictInteger(required=True, validate=validate.Range(1, 65_536))
+    max_nics = StrictInteger(validate=validate.Range(1, 24))
 
 
 class ImageSchema(Schema):

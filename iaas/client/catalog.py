@@ -40,6 +40,7 @@ class Flavor(Resource):
     vcpus: int = 0
     memory_mib: int = 0
     root_disk_gib: int = 0
+    max_nics: int = 0
 
     def delete(self) -> None:
         """Remove it; instances made with it keep their shape. Needs the admin role."""
@@ -126,10 +127,18 @@ class Flavors(Collection[Flavor]):
         vcpus: int,
         memory_mib: int,
         root_disk_gib: int,
+        max_nics: int | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Flavor:
         """Return a new flavor. Needs the admin role."""
-        return self._create(name=name, vcpus=vcpus, memory_mib=memory_mib, root_disk_gib=root_disk_gib, labels=labels)
+        return self._create(
+            name=name,
+            vcpus=vcpus,
+            memory_mib=memory_mib,
+            root_disk_gib=root_disk_gib,
+            max_nics=max_nics,
+            labels=labels,
+        )
 
 
 class KeyPairs(Collection[KeyPair]):

@@ -50,6 +50,10 @@ class Host:
     updated_at: datetime
 
 
+DEFAULT_MAX_NICS = 8
+"""How many NICs an instance may have where no flavor says it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flavor:
     id: str

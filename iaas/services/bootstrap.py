@@ -7,13 +7,14 @@ from typing import Any
 
 from iaas.config import CloudConfig
 from iaas.db.postgres import take_lock
-from iaas.db.repositories import catalog, identity, networks, shared
+from iaas.db.repositories import catalog, identity, shared
 from iaas.db.store import Store, Tx
 from iaas.drivers.interface import Backend, MachineKind
 from iaas.kernel import ids as id_prefixes
 from iaas.kernel.ids import IdSource
-from iaas.resources.catalog import Host, HostStatus, Network
+from iaas.resources.catalog import Host, HostStatus
 from iaas.resources.common import Role
+from iaas.services.basic_networks import ensure_basic_network
 from iaas.services.catalog import add_flavor
 from iaas.services.identity import add_project, add_token
 from iaas.services.quotas import add_missing
@@ -24,14 +25,14 @@ from iaas.services.vault import Cipher, new_secret, new_token, token_hash
 DEFAULT_PROJECT = "default"
 SECRET_KEY = "secret.key"  # noqa: S105 - the name of a file
 
-FLAVORS: tuple[tuple[str, int, int, int], ...] = (
-    # name, vcpus, memory_mib, root_disk_gib
-    ("nano", 1, 128, 1),
-    ("micro", 1, 512, 4),
-    ("small", 1, 1024, 10),
-    ("medium", 2, 4096, 20),
-    ("large", 4, 8192, 40),
-    ("xlarge", 8, 16384, 80),
+FLAVORS: tuple[tuple[str, int, int, int, int], ...] = (
+    # name, vcpus, memory_mib, root_disk_gib, max_nics
+    ("nano", 1, 128, 1, 4),
+    ("micro", 1, 512, 4, 4),
+    ("small", 1, 1024, 10, 8),
+    ("medium", 2, 4096, 20, 16),
+    ("large", 4, 8192, 40, 24),
+    ("xlarge", 8, 16384, 80, 24),
 )
 
 
@@ -143,7 +144,7 @@ def _ensure_credentials(tx: Tx, ids: IdSource, project_id: str, credentials: Fir
 
 
 def _add_catalog(tx: Tx, ids: IdSource) -> None:
-    for name, vcpus, memory_mib, root_disk_gib in FLAVORS:
+    for name, vcpus, memory_mib, root_disk_gib, max_nics in FLAVORS:
         add_flavor(
             tx,
             ids.new(id_prefixes.FLAVOR),
@@ -151,6 +152,7 @@ def _add_catalog(tx: Tx, ids: IdSource) -> None:
             vcpus=vcpus,
             memory_mib=memory_mib,
             root_disk_gib=root_disk_gib,
+            max_nics=max_nics,
             labels={},
         )
     image_id = ids.new(id_prefixes.IMAGE)
@@ -188,12 +190,7 @@ def deployment_tag(store: Store, ids: IdSource, wanted: str | None = None) -> st
 def _ensure_zone(tx: Tx, ids: IdSource, zone: str, index: int) -> None:
     if catalog.get_zone(tx.connection, zone) is None:
         catalog.add_zone(tx, zone)
-    if networks.of_zone(tx.connection, zone) is None:
-        block = 64 + index % 64
-        networks.add(
-            tx,
-            Network(id=ids.new(id_prefixes.NETWORK), zone=zone, cidr=f"10.{block}.0.0/16", gateway=f"10.{block}.0.1"),
-        )
+    ensure_basic_network(tx, ids, zone, index)
 
 
 def _sync_hosts(tx: Tx, ids: IdSource, backend: Backend) -> None:

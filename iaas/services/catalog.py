@@ -17,7 +17,7 @@ from iaas.kernel import ids as id_prefixes
 from iaas.kernel.errors import AlreadyExists, FieldError, InvalidState, NotFound, ResourceRef
 from iaas.kernel.ids import IdSource
 from iaas.kernel.labels import check_labels
-from iaas.resources.catalog import Flavor, Host, HostStatus, Image, Zone
+from iaas.resources.catalog import DEFAULT_MAX_NICS, Flavor, Host, HostStatus, Image, Zone
 from iaas.resources.common import Principal, Role
 from iaas.resources.jobs import OPERATORS
 from iaas.services.access import require
@@ -130,12 +130,13 @@ class CatalogService:
         vcpus: int,
         memory_mib: int,
         root_disk_gib: int,
+        max_nics: int = DEFAULT_MAX_NICS,
         labels: dict[str, str] | None = None,
     ) -> Flavor:
         require(principal, Role.ADMIN)
         check_labels(labels or {})
         flavor_id = self._ids.new(id_prefixes.FLAVOR)
-        shape = {"vcpus": vcpus, "memory_mib": memory_mib, "root_disk_gib": root_disk_gib}
+        shape = {"vcpus": vcpus, "memory_mib": memory_mib, "root_disk_gib": root_disk_gib, "max_nics": max_nics}
 
         def work(tx: Tx) -> Flavor:
             add_flavor(tx, flavor_id, name=name, labels=labels or {}, **shape)
@@ -196,12 +197,27 @@ class CatalogService:
 
 
 def add_flavor(
-    tx: Tx, flavor_id: str, *, name: str, vcpus: int, memory_mib: int, root_disk_gib: int, labels: dict[str, str]
+    tx: Tx,
+    flavor_id: str,
+    *,
+    name: str,
+    vcpus: int,
+    memory_mib: int,
+    root_disk_gib: int,
+    labels: dict[str, str],
+    max_nics: int = DEFAULT_MAX_NICS,
 ) -> None:
     """Write a flavor into the open transaction."""
     if not shared.claim(tx, scope="name:flavor", value=name, resource_id=flavor_id):
         raise AlreadyExists(f"there is a flavor named {name} already", errors=[FieldError("name", "taken", "is taken")])
     catalog.add_flavor(
-        tx, id=flavor_id, name=name, vcpus=vcpus, memory_mib=memory_mib, root_disk_gib=root_disk_gib, labels=labels
+        tx,
+        id=flavor_id,
+        name=name,
+        vcpus=vcpus,
+        memory_mib=memory_mib,
+        root_disk_gib=root_disk_gib,
+        max_nics=max_nics,
+        labels=labels,
     )
     shared.add_labels(tx, flavor_id, labels)

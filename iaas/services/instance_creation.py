@@ -6,24 +6,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from iaas.config import Policy
-from iaas.db.repositories import events, instances, networks, shared
+from iaas.db.repositories import events, instances, shared
 from iaas.db.store import Store, Tx
 from iaas.drivers.interface import MachineKind
 from iaas.kernel import ids as id_prefixes
-from iaas.kernel.errors import AlreadyExists, FieldError, OutOfCapacity, ResourceRef, Unavailable
+from iaas.kernel.errors import AlreadyExists, FieldError, ResourceRef
 from iaas.kernel.ids import IdSource
 from iaas.resources.common import Principal
 from iaas.resources.instances import Instance, InstanceStatus, NewInstance
 from iaas.resources.jobs import Job
+from iaas.resources.networks import NIC
 from iaas.services.health import BackendHealth
 from iaas.services.instance_planning import Plan, Planner
 from iaas.services.naming import hostname_from
+from iaas.services.nic_creation import NICCreation
 from iaas.services.placement import Amounts, place
 from iaas.services.quotas import Quotas
 from iaas.services.spreading import spread
 from iaas.transitions import INSTANCE_MOVES
-
-_MAC_TRIES = 16
 
 AddJobs = Callable[..., list[Job]]
 
@@ -45,6 +45,7 @@ class InstanceCreation:
         self._policy = policy
         self._add_jobs = add_jobs
         self._quotas = quotas
+        self._nic_creation = NICCreation(ids)
 
     def create(
         self, principal: Principal, wishes: Sequence[NewInstance], *, is_batch: bool
@@ -68,6 +69,7 @@ class InstanceCreation:
             "vcpus": sum(shape.vcpus for shape in shapes),
             "memory_mib": sum(shape.memory_mib for shape in shapes),
             "root_disk_gib": sum(shape.root_disk_gib for shape in shapes),
+            "nics": sum(nic.existing is None for plan in plans for nic in plan.nics),
         }
         # A rule may be about an earlier one of the same batch, which must then be there already.
         has_rules = any(plan.placement is not None for plan in plans)
@@ -139,6 +141,7 @@ class InstanceCreation:
             "retained": None,
             "purge_at": None,
             "purged_at": None,
+            "metadata_labels": wish.metadata_labels,
         }
 
     def _claim_names(self, tx: Tx, principal: Principal, plans: Sequence[Plan], ids: Sequence[str]) -> None:
@@ -153,38 +156,18 @@ class InstanceCreation:
                     errors=[FieldError(plan.field_prefix + "name", "taken", "is taken in this project")],
                 )
 
-    def _nics(self, tx: Tx, principal: Principal, plans: Sequence[Plan], ids: Sequence[str]) -> list[dict[str, Any]]:
-        """The one NIC an instance of this first network model, on its zone's default network."""
-        nics: list[dict[str, Any]] = [
-            {
-                "id": self._ids.new(id_prefixes.NIC),
-                "project_id": principal.project_id,
-                "network_id": plan.network.id,
-                "instance_id": instance_id,
-                "device_index": 0,
-            }
+    def _nics(self, tx: Tx, principal: Principal, plans: Sequence[Plan], ids: Sequence[str]) -> dict[str, list[NIC]]:
+        places = [
+            (instance_id, index)
             for plan, instance_id in zip(plans, ids, strict=True)
+            for index in range(len(plan.nics))
         ]
-        for network in sorted({plan.network.id: plan.network for plan in plans}.values(), key=lambda each: each.id):
-            own = [nic for nic in nics if nic["network_id"] == network.id]
-            nic_ids = [nic["id"] for nic in own]
-            addresses = networks.claim_addresses(tx, network, nic_ids)
-            if addresses is None:
-                raise OutOfCapacity(f"the network of {network.zone} has no free address")
-            macs = self._claim_macs(tx, network.zone, nic_ids)
-            for nic, address, mac in zip(own, addresses, macs, strict=True):
-                nic |= {"address": address, "mac": mac}
-        return nics
-
-    def _claim_macs(self, tx: Tx, zone: str, nic_ids: Sequence[str]) -> list[str]:
-        scope = f"mac:{zone}"
-        for _ in range(_MAC_TRIES):
-            macs = [self._ids.mac() for _ in nic_ids]
-            if shared.claim_all(tx, scope=scope, wanted=list(zip(macs, nic_ids, strict=True))):
-                return macs
-            for nic_id in nic_ids:
-                shared.release(tx, scope=scope, resource_id=nic_id)
-        raise Unavailable("no free MAC address was found")
+        wanted = [nic for plan in plans for nic in plan.nics]
+        found: dict[str, list[NIC]] = {instance_id: [] for instance_id in ids}
+        made = self._nic_creation.make(tx, principal.project_id, wanted, places=places)
+        for (instance_id, _), nic in zip(places, made, strict=True):
+            found[instance_id].append(nic)
+        return found
 
 
 def _hosts_for(tx: Tx, principal: Principal, plans: Sequence[Plan]) -> list[str]:

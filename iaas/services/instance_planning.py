@@ -9,14 +9,16 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from iaas.config import Policy
-from iaas.db.repositories import catalog, networks
+from iaas.db.repositories import catalog
 from iaas.drivers.interface import MachineKind
 from iaas.kernel.errors import FieldError, InvalidInput, PermissionDenied
 from iaas.kernel.labels import check_labels
-from iaas.resources.catalog import Flavor, Image, Network
+from iaas.resources.catalog import DEFAULT_MAX_NICS, Flavor, Image
 from iaas.resources.common import Principal
 from iaas.resources.instances import NewInstance
+from iaas.resources.networks import NewNIC
 from iaas.services.naming import check_hostname
+from iaas.services.nic_wishes import NICPlan, plan_nic
 from iaas.services.placement import Placement, resolve
 
 DEFAULT_ROOT_DISK_GIB = 1
@@ -30,6 +32,7 @@ class Shape:
     vcpus: int
     memory_mib: int
     root_disk_gib: int
+    max_nics: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,7 @@ class Plan:
     image: Image
     shape: Shape
     zone: str
-    network: Network
+    nics: tuple[NICPlan, ...]
     key_pairs: list[str]
     authorized_keys: list[str]
     placement: Placement | None
@@ -55,6 +58,7 @@ class Planner:
         self._principal = principal
         self._policy = policy
         self._known: dict[tuple[str, str | None], Any] = {}
+        self._taken_nics: set[str] = set()
 
     def plan(self, wish: NewInstance, prefix: str) -> Plan:
         """Return the plan.
@@ -76,9 +80,8 @@ class Planner:
         placement = resolve(connection, principal, wish.placement, prefix)
         host = placement.host if placement is not None else None
         zones = self._once("zones", None, lambda: catalog.zone_names(connection))
-        zone = wish.zone or (host.zone if host is not None else zones[0] if zones else "")
-        network = self._once("network", zone, lambda: networks.of_zone(connection, zone))
-        if zone not in zones or network is None:
+        zone = wish.zone or (host.zone if host is not None else self._zone_of_nics(wish) or next(iter(zones), ""))
+        if zone not in zones:
             raise _invalid(prefix + "zone", "not_found", f"there is no zone {zone}; there are {', '.join(zones)}")
         if host is not None and host.zone != zone:
             raise _invalid(
@@ -110,24 +113,51 @@ class Planner:
             if key_pair.name not in names:
                 names.append(key_pair.name)
                 keys.append(key_pair.public_key)
+        shape = shape_of(
+            lambda name: self._once("flavor", name, lambda: catalog.get_flavor(connection, name)),
+            flavor=wish.flavor,
+            vcpus=wish.vcpus,
+            memory_mib=wish.memory_mib,
+            root_disk_gib=wish.root_disk_gib,
+            prefix=prefix,
+        )
         return Plan(
             wish=wish,
             field_prefix=prefix,
             image=image,
-            shape=shape_of(
-                lambda name: self._once("flavor", name, lambda: catalog.get_flavor(connection, name)),
-                flavor=wish.flavor,
-                vcpus=wish.vcpus,
-                memory_mib=wish.memory_mib,
-                root_disk_gib=wish.root_disk_gib,
-                prefix=prefix,
-            ),
+            shape=shape,
             zone=zone,
-            network=network,
+            nics=self._nics(wish, zone, shape.max_nics, prefix),
             key_pairs=names,
             authorized_keys=keys,
             placement=placement,
         )
+
+    def _zone_of_nics(self, wish: NewInstance) -> str | None:
+        """Return where the first NIC must be: then the instance is meant to be there too."""
+        for nic in wish.nics or ():
+            if nic.nic is not None or nic.subnet is not None:
+                plan = plan_nic(self._connection, self._principal.project_id, nic, zone=None, prefix="nics.")
+                return None if plan.subnet.is_shared and nic.nic is None else plan.subnet.zone
+        return None
+
+    def _nics(self, wish: NewInstance, zone: str, max_nics: int, prefix: str) -> tuple[NICPlan, ...]:
+        if wish.nics is None:  # as a rule: then all of a batch share one plan
+            return (self._once("basic", zone, lambda: self._plan_nic(NewNIC(), zone, "")),)
+        if len(wish.nics) > max_nics:
+            raise _invalid(prefix + "nics", "too_many", f"this flavor allows {max_nics} NICs")
+        plans = tuple(self._plan_nic(one, zone, f"{prefix}nics.{index}.") for index, one in enumerate(wish.nics))
+        for index, plan in enumerate(plans):
+            existing = plan.existing
+            if existing is None:
+                continue
+            if existing.id in self._taken_nics:
+                raise _invalid(f"{prefix}nics.{index}.nic", "twice", f"NIC {existing.id} is wished for twice")
+            self._taken_nics.add(existing.id)
+        return plans
+
+    def _plan_nic(self, wish: NewNIC, zone: str, prefix: str) -> NICPlan:
+        return plan_nic(self._connection, self._principal.project_id, wish, zone=zone, prefix=prefix)
 
     def _once(self, what: str, name: str | None, look_up: Callable[[], T]) -> T:
         key = (what, name)
@@ -163,13 +193,20 @@ def shape_of(
             vcpus=found.vcpus,
             memory_mib=found.memory_mib,
             root_disk_gib=root_disk_gib or found.root_disk_gib,
+            max_nics=found.max_nics,
         )
     for name, value in (("vcpus", vcpus), ("memory_mib", memory_mib)):
         if value is None:
             raise _invalid(prefix + name, "required", "is needed when no flavor is given")
     assert vcpus is not None  # noqa: S101 - looked at just above; for the type checker
     assert memory_mib is not None  # noqa: S101 - as above
-    return Shape(flavor=None, vcpus=vcpus, memory_mib=memory_mib, root_disk_gib=root_disk_gib or DEFAULT_ROOT_DISK_GIB)
+    return Shape(
+        flavor=None,
+        vcpus=vcpus,
+        memory_mib=memory_mib,
+        root_disk_gib=root_disk_gib or DEFAULT_ROOT_DISK_GIB,
+        max_nics=DEFAULT_MAX_NICS,
+    )
 
 
 def _invalid(field: str, code: str, message: str) -> InvalidInput:

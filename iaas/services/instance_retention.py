@@ -6,11 +6,13 @@ name, addresses and MACs are everybody's again, so a recovery has to get them an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ipaddress
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 from iaas.config import Ghosts
-from iaas.db.repositories import events, instances, networks, retention, shared
+from iaas.db.repositories import events, instances, nics, retention, shared, subnets
 from iaas.db.store import Store, Tx
 from iaas.kernel.errors import (
     AlreadyExists,
@@ -26,8 +28,10 @@ from iaas.kernel.ids import IdSource
 from iaas.resources.common import Principal, Role
 from iaas.resources.instances import Instance, InstanceStatus
 from iaas.resources.jobs import Job
+from iaas.resources.networks import NICStatus, Subnet
 from iaas.services.access import require
 from iaas.services.health import BackendHealth
+from iaas.services.nic_creation import mac_scope
 from iaas.services.placement import grow, refuse_when_down
 from iaas.services.quotas import Quotas
 from iaas.transitions import INSTANCE_MOVES
@@ -104,7 +108,13 @@ class InstanceRetention:
             if current.retained is None or current.purge_at is None or current.purge_at <= tx.now:
                 raise InvalidState(f"instance {current.id} cannot be recovered any more", resource=_ref(current))
             refuse_when_down(tx.connection, current)
-            amounts = {"instances": 1, "vcpus": current.vcpus, "memory_mib": current.memory_mib}
+            kept = _kept_nics(tx, current)
+            amounts = {
+                "instances": 1,
+                "vcpus": current.vcpus,
+                "memory_mib": current.memory_mib,
+                "nics": len(kept),
+            }
             self._quotas.take(tx, current.project_id, amounts)
             scope = f"name:instance:{principal.project_id}"
             if not shared.claim(tx, scope=scope, value=new_name, resource_id=current.id):
@@ -113,7 +123,7 @@ class InstanceRetention:
                     errors=[FieldError("name", "taken", "is taken in this project")],
                 )
             grow(tx, current, vcpus=current.vcpus, memory_mib=current.memory_mib, message="has no room for it any more")
-            self._claim_nics(tx, current)
+            self._claim_nics(tx, current, kept)
             shared.add_labels(tx, current.id, current.labels)
             recovering = _now(tx, current)
             job = self._add_job(
@@ -217,36 +227,52 @@ class InstanceRetention:
         _emit(tx, changed, job, request_id)
         return changed, job
 
-    def _claim_nics(self, tx: Tx, instance: Instance) -> None:
-        for nic in (instance.retained or {})["nics"]:
-            instances.add_nic(
-                tx,
-                id=nic["id"],
-                project_id=instance.project_id,
-                network_id=nic["network_id"],
-                instance_id=instance.id,
-                device_index=nic["device_index"],
-                mac=self._claim_mac(tx, instance.zone, nic),
-                address=None if nic["address"] is None else _claim_address(tx, nic),
-            )
+    def _claim_nics(self, tx: Tx, instance: Instance, kept: Sequence[tuple[dict[str, Any], Subnet]]) -> None:
+        rows = [
+            {
+                "id": nic["id"],
+                "project_id": instance.project_id,
+                "name": nic["id"],
+                "zone": subnet.zone,
+                "status": NICStatus.IN_USE,
+                "subnet_id": subnet.id,
+                "vpc_id": subnet.vpc_id,
+                "mac": self._claim_mac(tx, subnet.zone, nic),
+                "address": _claim_address(tx, subnet, nic),
+                "instance_id": instance.id,
+                "device_index": nic["device_index"],
+                "delete_with_instance": True,
+            }
+            for nic, subnet in kept
+        ]
+        if rows:
+            nics.add_all(tx, rows)
 
     def _claim_mac(self, tx: Tx, zone: str, nic: dict[str, str]) -> str:
         """Return the NIC's old MAC, or a new one when somebody else has that; the job gives it to the machine."""
         for mac in (nic["mac"], *(self._ids.mac() for _ in range(MAC_TRIES))):
-            if shared.claim(tx, scope=f"mac:{zone}", value=mac, resource_id=nic["id"]):
+            if shared.claim(tx, scope=mac_scope(zone), value=mac, resource_id=nic["id"]):
                 return mac
         raise OutOfCapacity("no free MAC address was found for it; try again")
 
 
-def _claim_address(tx: Tx, nic: dict[str, str]) -> str:
-    if shared.claim(tx, scope=f"address:{nic['network_id']}", value=nic["address"], resource_id=nic["id"]):
+def _kept_nics(tx: Tx, instance: Instance) -> list[tuple[dict[str, Any], Subnet]]:
+    """Return the NICs that went with the instance, but for those whose subnets are gone."""
+    found = [(nic, subnets.get(tx.connection, nic["subnet_id"])) for nic in (instance.retained or {})["nics"]]
+    return [(nic, subnet) for nic, subnet in found if subnet is not None]
+
+
+def _claim_address(tx: Tx, subnet: Subnet, nic: dict[str, str]) -> str | None:
+    if nic["address"] is None or subnet.cidr is None:
+        return None
+    if ipaddress.IPv4Address(nic["address"]) in ipaddress.IPv4Network(subnet.cidr) and shared.claim(
+        tx, scope=subnets.address_scope(subnet.id), value=nic["address"], resource_id=nic["id"]
+    ):
         return nic["address"]
-    network = networks.get(tx.connection, nic["network_id"])
-    claimed = networks.claim_addresses(tx, network, [nic["id"]]) if network is not None else None
-    address = claimed[0] if claimed else None
-    if address is None:
-        raise OutOfCapacity("the network has no free address for it any more")
-    return address
+    claimed = subnets.claim_addresses(tx, subnet, [nic["id"]])
+    if claimed is None:
+        raise OutOfCapacity("the subnet has no free address for it any more")
+    return claimed[0]
 
 
 def check_generation(instance: Instance, wanted: int | None) -> None:

@@ -13,7 +13,7 @@ from iaas.workflows.rows import emit_failure, mark_running, release_everything
 
 def rest_as_failed(tx: Tx, ctx: Context, failure: Failure) -> None:
     """The row stays as ``failed`` and holds nothing: no name, no address, no capacity."""
-    release_everything(tx, ctx.instance)
+    release_everything(tx, ctx)
     instances.change(
         tx,
         ctx.instance.id,

@@ -30,6 +30,7 @@ STEP_DEADLINES_S: Mapping[tuple[str, str], float] = {
     ("instance.delete", "remove_machine"): 300,
     ("instance.delete", "remove_ports"): 120,
     ("instance.retire", "cut_power"): 120,
+    ("instance.retire", "let_nics_go"): 120,
     ("instance.retire", "remove_ports"): 120,
     ("instance.purge", "remove_machine"): 300,
     ("instance.recover", "ensure_network"): 120,

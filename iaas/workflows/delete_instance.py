@@ -22,7 +22,7 @@ def remove_ports(ctx: Context) -> Outcome:
 
 
 def mark_deleted(tx: Tx, ctx: Context) -> None:
-    release_everything(tx, ctx.instance)
+    release_everything(tx, ctx)
     shared.set_labels(tx, ctx.instance.id, {})
     rest(tx, ctx, InstanceStatus.DELETED, event="instance.deleted", deleted_at=tx.now, purged_at=tx.now, host_id=None)
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from iaas.db.repositories import catalog, networks
+from iaas.db.repositories import catalog
 from iaas.drivers.interface import (
     ComputeDriver,
     DriverError,
     ImageSpec,
     MachineKind,
     MachineSpec,
-    NetworkSpec,
-    NICSpec,
     NotFoundError,
     PermanentError,
-    PortSpec,
     PowerState,
 )
-from iaas.resources.catalog import Network
 from iaas.resources.instances import Instance
 from iaas.workflows.framework import Context, Done, NotYet, Outcome
+from iaas.workflows.port_steps import ensure_port, nic_spec
 
 
 def driver_of(ctx: Context) -> ComputeDriver:
@@ -37,19 +34,12 @@ def machine_spec(instance: Instance, *, image_id: str | None = None, disk_genera
         memory_mib=instance.memory_mib,
         root_disk_gib=instance.root_disk_gib,
         image_id=image_id or instance.image_id,
-        nics=tuple(
-            NICSpec(nic_id=nic.id, network_id=nic.network_id, mac=nic.mac, device_index=nic.device_index)
-            for nic in instance.nics
-        ),
+        nics=tuple(nic_spec(nic) for nic in instance.nics),
         nesting=instance.nesting,
         privileged=instance.privileged,
         generation=instance.disk_generation if disk_generation is None else disk_generation,
         host_id=instance.host_id,
     )
-
-
-def network_spec(network: Network) -> NetworkSpec:
-    return NetworkSpec(network_id=network.id, cidr=network.cidr, gateway=network.gateway)
 
 
 def ensure_image_of(ctx: Context, image_id: str) -> Outcome:
@@ -70,28 +60,14 @@ def ensure_image(ctx: Context) -> Outcome:
 def ensure_network(ctx: Context) -> Outcome:
     """Make the networks of the instance's NICs, and its ports in them."""
     for nic in ctx.instance.nics:
-        with ctx.store.read() as connection:
-            network = networks.get(connection, nic.network_id)
-        if network is None:
-            raise PermanentError(f"network {nic.network_id} is gone")
-        ctx.backend.networks.ensure_network(network_spec(network))
-        if nic.address is not None:
-            ctx.backend.networks.ensure_port(
-                PortSpec(
-                    nic_id=nic.id,
-                    network_id=nic.network_id,
-                    mac=nic.mac,
-                    address=nic.address,
-                    hostname=ctx.instance.hostname,
-                )
-            )
+        ensure_port(ctx, nic, hostname=ctx.instance.hostname)
     return Done()
 
 
 def remove_ports(ctx: Context) -> None:
-    """Take the instance's ports away. The network itself is shared and stays."""
+    """Take the instance's ports away. The networks stay."""
     for nic in ctx.instance.nics:
-        ctx.backend.networks.remove_port(nic.network_id, nic.id)
+        ctx.backend.networks.remove_port(nic.subnet_id, nic.id)
 
 
 def ensure_machine(ctx: Context) -> Outcome:

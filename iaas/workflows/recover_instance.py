@@ -42,7 +42,7 @@ def mark_recovered(tx: Tx, ctx: Context) -> None:
 
 def rest_as_retained(tx: Tx, ctx: Context, failure: Failure) -> None:
     """Deleted as before, until the same moment as before."""
-    release_everything(tx, ctx.instance, keep_disk=True)
+    release_everything(tx, ctx, keep_disk=True)
     shared.set_labels(tx, ctx.instance.id, {})
     deleted_at = datetime.fromisoformat(ctx.input["deleted_at"])
     instances.change(tx, ctx.instance.id, transition=None, deleted_at=deleted_at, name=ctx.input["old_name"])

@@ -10,6 +10,7 @@ from iaas.drivers.interface import MachineKind, PowerState
 from iaas.resources.instances import InstanceStatus
 from iaas.workflows import machine_steps as steps
 from iaas.workflows.framework import Context, Done, NeverCancel, NotYet, Outcome, RowStep, Step, Workflow
+from iaas.workflows.port_steps import nic_spec
 from iaas.workflows.rows import find_status, release_everything, rest, rest_as_found
 
 
@@ -27,6 +28,22 @@ def remove_ports(ctx: Context) -> Outcome:
     return Done()
 
 
+def let_nics_go(ctx: Context) -> Outcome:
+    """NICs that live on their own are for others now: the machine that rests must not have them when it comes back."""
+    driver = ctx.backend.compute[MachineKind(ctx.instance.kind)]
+    for nic in ctx.instance.nics:
+        if not nic.delete_with_instance:
+            driver.detach_nic(ctx.instance.id, nic.id)
+    return Done()
+
+
+def give_nics_back(ctx: Context) -> None:
+    driver = ctx.backend.compute[MachineKind(ctx.instance.kind)]
+    for nic in ctx.instance.nics:
+        if not nic.delete_with_instance:
+            driver.attach_nic(ctx.instance.id, nic_spec(nic))
+
+
 def restore_ports(ctx: Context) -> None:
     steps.ensure_network(ctx)
 
@@ -35,14 +52,15 @@ def mark_retained(tx: Tx, ctx: Context) -> None:
     nics = [
         {
             "id": nic.id,
-            "network_id": nic.network_id,
+            "subnet_id": nic.subnet_id,
             "mac": nic.mac,
             "address": nic.address,
             "device_index": nic.device_index,
         }
         for nic in ctx.instance.nics
+        if nic.delete_with_instance
     ]
-    release_everything(tx, ctx.instance, keep_disk=True)
+    release_everything(tx, ctx, keep_disk=True)
     shared.set_labels(tx, ctx.instance.id, {})
     rest(
         tx,
@@ -60,6 +78,7 @@ WORKFLOW = Workflow(
     action="instance.retire",
     steps=(
         Step("cut_power", do=cut_power),
+        Step("let_nics_go", do=let_nics_go, undo=give_nics_back),
         Step("remove_ports", do=remove_ports, undo=restore_ports),
         RowStep("mark_retained", do=mark_retained),
     ),

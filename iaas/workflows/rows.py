@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from iaas.db.repositories import catalog, events, instances, quotas, shared
+from iaas.db.repositories import catalog, events, instances, nics, quotas, shared
 from iaas.db.store import Tx
 from iaas.drivers.interface import DriverError, MachineKind, PowerState
 from iaas.kernel.errors import Failure, ResourceRef
-from iaas.resources.instances import Instance, InstanceStatus
+from iaas.resources.instances import InstanceStatus
 from iaas.workflows.framework import Context, Done, NotYet, Outcome
+from iaas.workflows.route_targets import follow_targets
 
 
 def rest(tx: Tx, ctx: Context, status: InstanceStatus, *, event: str, **changes: Any) -> None:
@@ -46,15 +47,32 @@ def mark_running(event: str, **changes: Any) -> Any:
     return do
 
 
-def release_everything(tx: Tx, instance: Instance, *, keep_disk: bool = False) -> None:
+def release_everything(tx: Tx, ctx: Context, *, keep_disk: bool = False) -> None:
     """Give back name, addresses, MACs and capacity of an instance that is gone or failed to come.
 
+    NICs that live on their own are free for another instance, with all that they have.
     ``keep_disk``: its machine rests on the host, so the disk stays taken.
     """
+    instance = ctx.instance
     shared.release_all(tx, instance.id)
-    for nic in instance.nics:
+    own = [nic for nic in instance.nics if nic.delete_with_instance]
+    for nic in own:
         shared.release_all(tx, nic.id)
-    instances.delete_nics(tx, instance.id)
+        if nic.labels:
+            shared.set_labels(tx, nic.id, {})
+    if len(own) < len(instance.nics):
+        nics.release_from(tx, instance.id)
+    nics.delete_of(tx, instance.id)
+    if own:
+        quotas.give(tx, instance.project_id, {"nics": len(own)})
+    follow_targets(
+        tx,
+        instance.id,
+        *(nic.id for nic in instance.nics),
+        add_job=ctx.add_job,
+        project_id=ctx.job.project_id,
+        request_id=ctx.job.request_id,
+    )
     if instance.host_id is not None:
         amounts = {"instances": 1, "vcpus": instance.vcpus, "memory_mib": instance.memory_mib}
         if not keep_disk:

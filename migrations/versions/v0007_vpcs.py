@@ -142,7 +142,10 @@ def _move_networks() -> None:
     for table in (vpcs, subnets):  # as they are written by the product: reflected types know no zones
         for name in ("created_at", "updated_at"):
             table.c[name].type = UTCDateTime()
+    allocations = sa.table("allocations", *map(sa.column, ("scope", "value", "resource_id")))
     for row in rows:
+        claim = {"scope": f"address:{row.id}", "value": row.gateway, "resource_id": row.id}
+        connection.execute(allocations.insert().values(claim))
         vpc_id = f"vpc-{row.id.rpartition('-')[2]}"
         common: dict[str, Any] = {
             "created_at": row.created_at,

@@ -108,6 +108,7 @@ def add_flavor(app: typer.Typer) -> None:
         vcpus: Annotated[int, typer.Option()],
         memory_mib: Annotated[int, typer.Option()],
         root_disk_gib: Annotated[int, typer.Option()],
+        max_nics: Annotated[int | None, typer.Option(help="How many NICs an instance may have (8).")] = None,
         label: LabelOption = None,
     ) -> None:
         """Make a flavor (admin)."""
@@ -117,6 +118,7 @@ def add_flavor(app: typer.Typer) -> None:
                 vcpus=vcpus,
                 memory_mib=memory_mib,
                 root_disk_gib=root_disk_gib,
+                max_nics=max_nics,
                 labels=parse_labels(label) or None,
             )
         show(session, flavor)

@@ -2,52 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
-from iaas.db.models import InstanceRow, NICRow
+from iaas.db.models import InstanceRow
 from iaas.db.postgres import lock_row
+from iaas.db.repositories import nics
 from iaas.db.repositories.query import Listing, list_rows
-from iaas.db.statements import Prepared, delete_rows, insert_row, insert_rows, update_rows
+from iaas.db.statements import Prepared, insert_rows, update_rows
 from iaas.db.store import Tx
 from iaas.kernel.errors import Failure
-from iaas.resources.instances import NIC, Instance
+from iaas.resources.instances import Instance
+from iaas.resources.networks import NIC
 
 _instances = InstanceRow.__table__
-_nics = NICRow.__table__
 
 _SECRET_COLUMNS = {"user_data", "authorized_keys"}
 _COLUMNS = [column for column in _instances.c if column.name not in _SECRET_COLUMNS]
 
 _GET = Prepared(select(*_COLUMNS).where(_instances.c.id == bindparam("id")))
 _GENERATION = Prepared(select(_instances.c.generation).where(_instances.c.id == bindparam("id")))
-_NICS_OF = Prepared(select(_nics).where(_nics.c.instance_id == bindparam("id")).order_by(_nics.c.device_index))
-
-_NICS_OF_MANY = 100
-_NICS_OF_EACH = Prepared(
-    select(_nics)
-    .where(
-        _nics.c.instance_id.in_(
-            [bindparam(f"id_{nth}", type_=_nics.c.instance_id.type) for nth in range(_NICS_OF_MANY)]
-        )
-    )
-    .order_by(_nics.c.device_index)
-)
 _ALIVE, _DELETED = (_instances.c.deleted_at.is_(None),), (_instances.c.deleted_at.is_not(None),)
 
 
-def add_all(tx: Tx, rows: Sequence[dict[str, Any]], nics: Sequence[dict[str, Any]]) -> list[Instance]:
-    """Write new instances, each with one of ``nics`` (in the same order), and return them as they would be read."""
+def add_all(tx: Tx, rows: Sequence[dict[str, Any]], nics_of: Mapping[str, Sequence[NIC]]) -> list[Instance]:
+    """Write new instances and return them as they would be read, with ``nics_of`` each (by instance id)."""
     times = {"created_at": tx.now, "updated_at": tx.now}
-    rows, nics = [row | times for row in rows], [nic | times for nic in nics]
+    rows = [row | times for row in rows]
     insert_rows(tx.connection, _instances, rows)
-    insert_rows(tx.connection, _nics, nics)
-    return [
-        _instance(SimpleNamespace(**row), (_nic(SimpleNamespace(**nic)),)) for row, nic in zip(rows, nics, strict=True)
-    ]
+    return [_instance(SimpleNamespace(**row), tuple(nics_of.get(row["id"], ()))) for row in rows]
 
 
 def change(tx: Tx, instance_id: str, *, expect: dict[str, Any] | None = None, **changes: Any) -> bool:
@@ -64,7 +50,7 @@ def get(
     row = _GET.first(connection, {"id": instance_id})
     if row is None or project_id not in (None, row.project_id) or not (with_deleted or row.deleted_at is None):
         return None
-    return _instance(row, _nics_of(connection, row.id))
+    return _instance(row, nics.of_instance(connection, row.id))
 
 
 def lock(tx: Tx, instance_id: str) -> None:
@@ -132,48 +118,13 @@ def all_retained(connection: Connection) -> list[Instance]:
     return _with_nics(connection, list(connection.execute(query)))
 
 
-def add_nic(tx: Tx, **values: Any) -> None:
-    insert_row(tx.connection, _nics, {**values, "created_at": tx.now, "updated_at": tx.now})
-
-
-def delete_nics(tx: Tx, instance_id: str) -> None:
-    delete_rows(tx.connection, _nics, {"instance_id": instance_id})
-
-
-def nics_on(connection: Connection, network_id: str) -> Sequence[Row[Any]]:
-    """Return (nic columns, instance_id) of one network, for the metadata service and for rebuilding ports."""
-    return list(connection.execute(select(_nics).where(_nics.c.network_id == network_id)))
-
-
-def instance_at(connection: Connection, network_id: str, address: str) -> Instance | None:
-    """Return who has ``address`` on the network."""
-    row = connection.execute(
-        select(_nics.c.instance_id).where(_nics.c.network_id == network_id, _nics.c.address == address)
-    ).first()
-    return get(connection, row.instance_id) if row and row.instance_id else None
-
-
 def _with_nics(connection: Connection, rows: Iterable[Any]) -> list[Instance]:
     rows = list(rows)
-    ids = [row.id for row in rows]
-    nics: dict[str, list[NIC]] = {}
-    for start in range(0, len(ids), _NICS_OF_MANY):
-        some = ids[start : start + _NICS_OF_MANY]
-        some += some[-1:] * (_NICS_OF_MANY - len(some))  # one prepared query for any number
-        for nic in _NICS_OF_EACH.rows(connection, {f"id_{nth}": each for nth, each in enumerate(some)}):
-            nics.setdefault(nic.instance_id, []).append(_nic(nic))
-    return [_instance(row, tuple(nics.get(row.id, ()))) for row in rows]
+    found = nics.of_instances(connection, [row.id for row in rows])
+    return [_instance(row, tuple(found.get(row.id, ()))) for row in rows]
 
 
-def _nics_of(connection: Connection, instance_id: str) -> tuple[NIC, ...]:
-    return tuple(_nic(nic) for nic in _NICS_OF.rows(connection, {"id": instance_id}))
-
-
-def _nic(row: Any) -> NIC:
-    return NIC(id=row.id, network_id=row.network_id, mac=row.mac, address=row.address, device_index=row.device_index)
-
-
-def _instance(row: Any, nics: tuple[NIC, ...]) -> Instance:
+def _instance(row: Any, its_nics: tuple[NIC, ...]) -> Instance:
     return Instance(
         id=row.id,
         project_id=row.project_id,
@@ -205,5 +156,6 @@ def _instance(row: Any, nics: tuple[NIC, ...]) -> Instance:
         purged_at=row.purged_at,
         placement=row.placement,
         retained=row.retained,
-        nics=nics,
+        metadata_labels=row.metadata_labels,
+        nics=its_nics,
     )

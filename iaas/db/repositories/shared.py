@@ -48,6 +48,12 @@ def release(tx: Tx, *, scope: str, resource_id: str) -> None:
     delete_rows(tx.connection, _allocations, {"scope": scope, "resource_id": resource_id})
 
 
+def unclaim(tx: Tx, *, scope: str, wanted: Sequence[tuple[str, str]]) -> None:
+    """Give back just these values where these resources hold them; the opposite of :func:`claim_all`."""
+    for value, resource_id in wanted:
+        delete_rows(tx.connection, _allocations, {"scope": scope, "value": value, "resource_id": resource_id})
+
+
 def release_all(tx: Tx, resource_id: str) -> None:
     """Give back all that the resource holds."""
     delete_rows(tx.connection, _allocations, {"resource_id": resource_id})

@@ -130,11 +130,11 @@ def claim_addresses(tx: Tx, subnet: Subnet, nic_ids: Sequence[str]) -> list[str]
     scope = address_scope(subnet.id)
     if number + len(nic_ids) - 1 <= last:  # as a rule the next ones are free, and all go in together
         claimed = [str(ipaddress.IPv4Address(number + nth)) for nth in range(len(nic_ids))]
-        if shared.claim_all(tx, scope=scope, wanted=list(zip(claimed, nic_ids, strict=True))):
+        wanted = list(zip(claimed, nic_ids, strict=True))
+        if shared.claim_all(tx, scope=scope, wanted=wanted):
             number += len(nic_ids)
         else:
-            for nic_id in nic_ids:
-                shared.release(tx, scope=scope, resource_id=nic_id)
+            shared.unclaim(tx, scope=scope, wanted=wanted)
             claimed = []
     tries = 0
     while len(claimed) < len(nic_ids):

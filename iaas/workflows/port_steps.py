@@ -1,0 +1,35 @@
+"""Driver calls that let a NIC into its network, and put it out; shared by workflows of instances and of NICs."""
+
+from __future__ import annotations
+
+from iaas.drivers.interface import NICSpec, PermanentError
+from iaas.resources.networks import NIC
+from iaas.workflows.framework import Context
+from iaas.workflows.network_specs import port_spec, subnet_spec, vpc_spec
+
+
+def ensure_port(ctx: Context, nic: NIC, *, hostname: str) -> None:
+    """Make sure of the NIC's VPC, subnet and port.
+
+    Raises:
+        PermanentError: its subnet is gone.
+    """
+    ensure_subnet(ctx, nic.subnet_id)
+    ctx.backend.networks.ensure_port(port_spec(nic, hostname=hostname))
+
+
+def ensure_subnet(ctx: Context, subnet_id: str) -> None:
+    """Make sure of a subnet and its VPC, as they are applied."""
+    with ctx.store.read() as connection:
+        subnet = subnet_spec(connection, subnet_id)
+        vpc = vpc_spec(connection, subnet.vpc_id) if subnet is not None and subnet.vpc_id is not None else None
+    if subnet is None:
+        raise PermanentError(f"subnet {subnet_id} is gone")
+    if vpc is not None:
+        ctx.backend.networks.ensure_vpc(vpc)
+    ctx.backend.networks.ensure_subnet(subnet)
+
+
+def nic_spec(nic: NIC, *, mtu: int = 1500) -> NICSpec:
+    """Return what a compute driver must know of a NIC that has its place in an instance."""
+    return NICSpec(nic_id=nic.id, subnet_id=nic.subnet_id, mac=nic.mac, device_index=nic.device_index or 0, mtu=mtu)
