@@ -14,6 +14,7 @@ from flask_smorest import Api
 
 from iaas import __version__
 from iaas.api import access, idempotency, metrics_page, wiring
+from iaas.api.inside import tenant_api
 from iaas.api.requests import MAX_BODY_BYTES, refuse_unknown_query
 from iaas.api.turns import InTurns
 from iaas.api.v1 import catalog, doctor, errors, events, identity, instances, jobs, key_pairs, meta, quotas
@@ -56,6 +57,7 @@ def create_app(cloud: Cloud, *, proxy_url: str | None = None, metrics_open: bool
     app.extensions[wiring.KEY] = cloud
 
     app.before_request(_begin)
+    tenant_api.register(app)
     app.before_request(_authenticate)
     app.before_request(refuse_unknown_query)
     idempotency.register(app)
@@ -111,7 +113,7 @@ def _begin() -> None:
     wanted = request.headers.get("X-Request-Id", "")
     cloud = wiring.cloud()
     g.request_id = wanted if _REQUEST_ID.match(wanted) else cloud.ids.new("req")
-    enter_scope({"request_id": g.request_id})
+    enter_scope({"request_id": g.request_id, **tenant_api.log_fields()})
 
 
 def _authenticate() -> None:
@@ -122,7 +124,8 @@ def _authenticate() -> None:
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("send the API token as 'Authorization: Bearer <token>'")
-    g.principal = wiring.cloud().identity.authenticate(token.strip(), request_id=g.request_id)
+    principal = wiring.cloud().identity.authenticate(token.strip(), request_id=g.request_id)
+    g.principal = tenant_api.as_seen_from(tenant_api.origin(), principal)
     require(g.principal, least)
 
 

@@ -23,6 +23,7 @@ from iaas.api.app import create_app
 from iaas.api.bodies import BodyGate
 from iaas.api.connections import hear_no_more, notice_who_is_gone
 from iaas.api.drain import DEADLINE_S, DEADLINE_WITH_REMOVAL_S, Drain
+from iaas.api.inside.tenant_api import TenantAPI
 from iaas.api.logs import configure
 from iaas.api.proxy import GuestProxy
 from iaas.api.state import StartError, StateDir
@@ -39,6 +40,7 @@ from iaas.services.bootstrap import FirstCredentials, deployment_tag
 from iaas.services.vault import VaultAside
 
 if TYPE_CHECKING:
+    from iaas.api.inside.servers import GuestServers
     from iaas.jobs.fleet import JobQueue
 
 BLOCKING_THREADS = 512  # at most: they are made when they are needed, and end when they are not
@@ -119,8 +121,9 @@ def serve(options: ServeOptions, vault: VaultAside | None = None) -> None:
         except (SQLAlchemyError, ImportError) as error:  # no URL, or no driver for it here
             raise StartError(f"--database cannot be used: {error}") from error
         stack.callback(store.close)
+        guests = _guest_servers(options)
         try:
-            cloud, on_exit = open_cloud(options, state, store, clock, ids, vault)
+            cloud, on_exit = open_cloud(options, state, store, clock, ids, vault, guests)
         except SQLAlchemyError as error:
             raise StartError(f"the database cannot be used: {str(error).splitlines()[0]}") from error
         except (DriverError, CloudError, OSError) as error:
@@ -131,6 +134,10 @@ def serve(options: ServeOptions, vault: VaultAside | None = None) -> None:
         proxy = GuestProxy(cloud, options.host)
         stack.callback(cloud.close)
         stack.callback(proxy.stop)
+        app = create_app(cloud, proxy_url=proxy.url, metrics_open=options.metrics_open)
+        if guests is not None:
+            stack.callback(guests.close)  # while there is a cloud to answer for
+            guests.connect_api(TenantAPI(app))
         shown_host = f"[{options.host}]" if ":" in options.host else options.host
         url = f"http://{shown_host}:{port}"
         credentials = cloud.first_credentials or state.read_credentials() or cloud.renew_credentials()
@@ -150,13 +157,7 @@ def serve(options: ServeOptions, vault: VaultAside | None = None) -> None:
             drain.begin()
             cloud.end_waits()
 
-        _run_http(
-            create_app(cloud, proxy_url=proxy.url, metrics_open=options.metrics_open),
-            options.host,
-            port,
-            url,
-            before_stop,
-        )
+        _run_http(app, options.host, port, url, before_stop)
 
 
 def open_cloud(
@@ -166,8 +167,13 @@ def open_cloud(
     clock: CloudClock,
     ids: IdSource,
     vault: VaultAside | None = None,
+    guests: GuestServers | None = None,
 ) -> tuple[Cloud, Callable[[], None]]:
-    """Return the cloud, and what is to be done after it was closed."""
+    """Return the cloud, and what is to be done after it was closed.
+
+    Args:
+        guests: what answers inside VPCs; the simulation has no use for them.
+    """
     from iaas.db.schema import upgrade
 
     upgrade(store)
@@ -192,11 +198,11 @@ def open_cloud(
 
             hosts = read_hosts(options.hosts_file, options.zones)
         backend = build_sim_backend(state.path / "sim.db", clock, zones=options.zones, hosts=hosts)
-        connect: Callable[[Cloud], None] = lambda cloud: None  # noqa: E731 - a simulated guest asks nobody
     else:
         from dataclasses import replace
 
-        from iaas.api.metadata.server import MetadataServers, PublishedNetworks
+        from iaas.api.inside.published import PublishedNetworks
+        from iaas.api.inside.servers import GuestServers
         from iaas.drivers.real import RealOptions, build_real_backend, remove_real_backend
 
         tag = deployment_tag(store, ids, options.tag)
@@ -210,17 +216,14 @@ def open_cloud(
             lxd_endpoint=options.lxd_endpoint,
             lxd_pool=options.lxd_pool,
         )
-        servers = MetadataServers()
         backend = build_real_backend(real)
-        backend = replace(backend, networks=PublishedNetworks(backend.networks, servers))
+        guests = guests or GuestServers()
+        backend = replace(backend, networks=PublishedNetworks(backend.networks, guests))
         if options.remove_on_exit:
 
             def on_exit() -> None:
                 state.release()
                 remove_real_backend(real)
-
-        def connect(cloud: Cloud) -> None:
-            servers.connect(cloud.metadata)
 
     if options.log_level == "debug":
         backend = logged(backend)
@@ -234,8 +237,20 @@ def open_cloud(
         queue=_queue(store) if options.fleet else None,
         operators_vault=vault,
     )
-    connect(cloud)
+    if guests is not None:
+        from iaas.api.metadata.app import MetadataApp
+
+        guests.connect(MetadataApp(cloud.metadata, cloud.wall))
     return cloud, on_exit
+
+
+def _guest_servers(options: ServeOptions) -> GuestServers | None:
+    """Return what answers inside VPCs; None for the simulation, whose guests send no packets."""
+    if options.backend == "sim":
+        return None
+    from iaas.api.inside.servers import GuestServers
+
+    return GuestServers()
 
 
 def _queue(store: Store) -> JobQueue:

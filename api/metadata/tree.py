@@ -1,16 +1,32 @@
-"""The EC2-style tree, as far as cloud-init and our own images read it.
+"""The EC2-style tree, as far as cloud-init, agents of the EC2 kind and our own images read it.
 
 Source: Amazon EC2 user guide, "Instance metadata categories": a path that ends in a slash lists its children,
-one a line, folders with a slash; ``public-keys/`` lists ``index=name``.
+one a line, folders with a slash; ``public-keys/`` lists ``index=name``. Every version shows the same tree.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Union
 
-from iaas.services.metadata import GuestMetadata
+from iaas.kernel.clock import rfc3339
+from iaas.services.metadata import GuestMetadata, NICMetadata
 
-VERSIONS = ("2009-04-04", "latest")
+# cloud-init asks for the newest one that it knows, and falls back to the first.
+VERSIONS = ("2009-04-04", "2016-09-02", "2018-09-24", "2021-03-23", "latest")
+REGION = "local"  # all zones are on one machine
+
+Node = Union[str, bytes, "Folder"]
+Folder = Mapping[str, Node]
+
+
+class _Keys(dict[str, Node]):
+    """The one folder that lists its children with a name beside: ``0=laptop``."""
+
+    def __init__(self, children: Folder, lines: list[str]) -> None:
+        super().__init__(children)
+        self.lines = lines
 
 
 def lookup(path: str, guest: GuestMetadata) -> bytes | None:
@@ -20,72 +36,117 @@ def lookup(path: str, guest: GuestMetadata) -> bytes | None:
         return "\n".join(VERSIONS).encode()
     if parts[0] not in VERSIONS:
         return None
-    match parts[1:]:
-        case []:
-            return b"\n".join([b"dynamic", b"meta-data", *([b"user-data"] if guest.user_data is not None else [])])
-        case ["user-data"]:
-            return guest.user_data
-        case ["dynamic", "instance-identity", "document"]:
-            return _identity_document(guest)
-        case ["meta-data", *rest]:
-            return _meta_data(rest, guest)
-        case _:
+    node: Node = _root(guest)
+    for depth, part in enumerate(parts[1:], start=1):
+        if not isinstance(node, Mapping):
             return None
+        rest = "/".join(parts[depth:])
+        if rest in node:  # the keys of labels may hold a slash
+            node = node[rest]
+            break
+        if part not in node:
+            return None
+        node = node[part]
+    if isinstance(node, Mapping):
+        return _listing(node)
+    return node if isinstance(node, bytes) else node.encode()
 
 
-def _meta_data(parts: list[str], guest: GuestMetadata) -> bytes | None:
+def _listing(folder: Folder) -> bytes:
+    if isinstance(folder, _Keys):
+        return "\n".join(folder.lines).encode()
+    return "\n".join(f"{name}/" if isinstance(folder[name], Mapping) else name for name in sorted(folder)).encode()
+
+
+def _root(guest: GuestMetadata) -> Folder:
+    root: dict[str, Node] = {
+        "dynamic": {"instance-identity": {"document": _identity_document(guest)}},
+        "meta-data": _meta_data(guest),
+    }
+    if guest.user_data is not None:
+        root["user-data"] = guest.user_data
+    return root
+
+
+def _meta_data(guest: GuestMetadata) -> Folder:
     instance = guest.instance
-    leaves: dict[str, str] = {
+    tree: dict[str, Node] = {
         "ami-id": instance.image_id,
+        "ami-launch-index": "0",
         "hostname": instance.hostname,
+        "instance-action": "none",
         "instance-id": instance.id,
-        "instance-type": instance.flavor or f"{instance.vcpus}vcpu-{instance.memory_mib}mib",
+        "instance-type": _shape(guest),
         "local-hostname": instance.hostname,
         "local-ipv4": instance.address or "",
+        "placement": {"availability-zone": instance.zone, "region": REGION},
     }
-    if instance.nics:
-        leaves["mac"] = instance.nics[0].mac
-    match parts:
-        case []:
-            folders = ["placement/", *(["public-keys/"] if guest.authorized_keys else [])]
-            return "\n".join(sorted([*leaves, *folders])).encode()
-        case ["placement"]:
-            return b"availability-zone"
-        case ["placement", "availability-zone"]:
-            return instance.zone.encode()
-        case ["public-keys", *rest] if guest.authorized_keys:
-            return _public_keys(rest, guest)
-        case [leaf] if leaf in leaves:
-            return leaves[leaf].encode()
-        case _:
-            return None
+    if instance.flavor:
+        tree["flavor"] = instance.flavor
+    if guest.dns_domain:
+        tree["services"] = {"domain": guest.dns_domain}
+    if guest.nics:
+        tree["mac"] = guest.nics[0].mac
+        tree["network"] = {"interfaces": {"macs": {nic.mac: _interface(nic, guest) for nic in guest.nics}}}
+    if guest.authorized_keys:
+        tree["public-keys"] = _public_keys(guest)
+    if instance.metadata_labels and instance.labels:
+        tree["tags"] = {"instance": dict(instance.labels)}
+    return tree
 
 
-def _public_keys(parts: list[str], guest: GuestMetadata) -> bytes | None:
-    names = guest.instance.key_pairs
-    if not parts:
-        return "\n".join(f"{index}={names[index]}" for index in range(len(guest.authorized_keys))).encode()
-    index = int(parts[0]) if parts[0].isascii() and parts[0].isdigit() and len(parts[0]) < 6 else -1
-    if not 0 <= index < len(guest.authorized_keys):
-        return None
-    match parts[1:]:
-        case []:
-            return b"openssh-key"
-        case ["openssh-key"]:
-            return guest.authorized_keys[index].encode()
-        case _:
-            return None
+def _interface(nic: NICMetadata, guest: GuestMetadata) -> Folder:
+    facts: dict[str, Node] = {
+        "device-number": str(nic.device_index),
+        "interface-id": nic.id,
+        "local-hostname": guest.instance.hostname,
+        "mac": nic.mac,
+        "owner-id": guest.instance.project_id,
+        "security-groups": "",
+        "subnet-id": nic.subnet_id,
+    }
+    if nic.addresses:
+        facts["local-ipv4s"] = "\n".join(nic.addresses)
+    if nic.subnet_cidr is not None:
+        facts["subnet-ipv4-cidr-block"] = nic.subnet_cidr
+    if nic.vpc_id is not None:
+        facts["vpc-id"] = nic.vpc_id
+    if nic.vpc_cidr is not None:
+        facts["vpc-ipv4-cidr-block"] = facts["vpc-ipv4-cidr-blocks"] = nic.vpc_cidr
+    return facts
 
 
-def _identity_document(guest: GuestMetadata) -> bytes:
+def _public_keys(guest: GuestMetadata) -> Folder:
+    keys = dict(enumerate(guest.authorized_keys))
+    return _Keys(
+        {str(index): {"openssh-key": key} for index, key in keys.items()},
+        [f"{index}={guest.instance.key_pairs[index]}" for index in keys],
+    )
+
+
+def _shape(guest: GuestMetadata) -> str:
+    instance = guest.instance
+    return instance.flavor or f"{instance.vcpus}vcpu-{instance.memory_mib}mib"
+
+
+def _identity_document(guest: GuestMetadata) -> str:
+    """Return the identity document. Source: Amazon EC2 user guide, "Instance identity documents"."""
     instance = guest.instance
     document = {
-        "instanceId": instance.id,
-        "imageId": instance.image_id,
-        "instanceType": instance.flavor,
-        "availabilityZone": instance.zone,
-        "privateIp": instance.address,
         "accountId": instance.project_id,
         "architecture": "x86_64",
+        "availabilityZone": instance.zone,
+        "billingProducts": None,
+        "devpayProductCodes": None,
+        "imageId": instance.image_id,
+        "instanceId": instance.id,
+        "instanceType": _shape(guest),
+        "kernelId": None,
+        "marketplaceProductCodes": None,
+        "pendingTime": rfc3339(instance.created_at),
+        "privateIp": instance.address,
+        "ramdiskId": None,
+        "region": REGION,
+        "version": "2017-09-30",
     }
-    return json.dumps(document, indent=2).encode()
+    return json.dumps(document, indent=2)

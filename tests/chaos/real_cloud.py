@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import iaas.cloud
-from iaas.api.metadata.server import MetadataServers, PublishedNetworks
+from iaas.api.inside.published import PublishedNetworks
+from iaas.api.inside.servers import GuestServers
+from iaas.api.metadata.app import MetadataApp
 from iaas.cloud import Cloud
 from iaas.config import CloudConfig
 from iaas.db.repositories import jobs
@@ -65,8 +67,8 @@ def open_real_cloud(tag: str, state_dir: Path, faults: Faults | None = None) -> 
     """Give a working cloud on the deployment; machines and files stay afterwards."""
     clock = CloudClock()
     backend = build_real_backend(RealOptions(tag=tag, state_dir=state_dir, zones=ZONES, virt_type="qemu"))
-    metadata = MetadataServers()  # without it a guest spends minutes of its boot on asking for it
-    backend = replace(backend, networks=PublishedNetworks(backend.networks, metadata))
+    guests = GuestServers()  # without it a guest spends minutes of its boot on asking for it
+    backend = replace(backend, networks=PublishedNetworks(backend.networks, guests))
     url = f"sqlite:///{state_dir / 'cloud.db'}"
     cloud = Cloud(
         config=CloudConfig(state_dir=state_dir, database_url=url, zones=ZONES),
@@ -76,12 +78,12 @@ def open_real_cloud(tag: str, state_dir: Path, faults: Faults | None = None) -> 
         ids=IdSource(),
         given_credentials=CREDENTIALS,
     )
-    metadata.connect(cloud.metadata)
+    guests.connect(MetadataApp(cloud.metadata, cloud.wall))
     try:
         cloud.start()
         yield cloud
     finally:
-        metadata.close()
+        guests.close()
         cloud.close()
 
 
