@@ -329,11 +329,11 @@ class Cloud:
                 for vpc in vpcs.all_vpcs(connection)
                 if vpc.status == NetworkStatus.ACTIVE and vpc.project_id is not None
             }
-            routers = [spec for each in sorted(vpc_ids) if (spec := vpc_spec(connection, each)) is not None]
-            segments = [spec for subnet in wanted if (spec := subnet_spec(connection, subnet.id)) is not None]
-        for router in routers:
+            routers = [vpc_spec(connection, each) for each in sorted(vpc_ids)]
+            segments = [subnet_spec(connection, subnet.id) for subnet in wanted]
+        for router in filter(None, routers):
             self._rebuilt(router.vpc_id, partial(driver.ensure_vpc, router))
-        for segment in segments:
+        for segment in filter(None, segments):
             self._rebuilt(segment.subnet_id, partial(driver.ensure_subnet, segment))
         for instance in alive:
             for nic in instance.nics:

@@ -56,6 +56,11 @@ RESOURCES = ("vcpus", "memory_mib", "disk_gib")
 HOLDERS = {
     "instances": "instance",
     "nics": "nic",
+    "vpcs": "vpc",
+    "subnets": "subnet",
+    "address_reservations": "address_reservation",
+    "routes": "route",
+    "dns_records": "dns_record",
     "images": "image",
     "flavors": "flavor",
     "key_pairs": "key_pair",
@@ -208,15 +213,14 @@ def _orphan_claim(row: Row[Any]) -> Finding:
 
 
 def _unheld() -> Iterator[Select[Any]]:
-    """Names, MACs and addresses of what is on a host that are not claimed, or by another."""
+    """Names of instances on a host, MACs and addresses of NICs that are not claimed, or by another."""
     placed = and_(_instances.c.deleted_at.is_(None), _instances.c.host_id.is_not(None))
-    nics = _nics.join(_instances, _nics.c.instance_id == _instances.c.id)
     yield _without_claim(
         "instance", _instances, _instances, literal(name_scope("")) + _instances.c.project_id, _instances.c.name
     ).where(placed)
-    yield _without_claim("nic", _nics, nics, literal("mac:") + _instances.c.zone, _nics.c.mac).where(placed)
-    yield _without_claim("nic", _nics, nics, literal("address:") + _nics.c.network_id, _nics.c.address).where(
-        placed, _nics.c.address.is_not(None)
+    yield _without_claim("nic", _nics, _nics, literal("mac:") + _nics.c.zone, _nics.c.mac)
+    yield _without_claim("nic", _nics, _nics, literal("address:") + _nics.c.subnet_id, _nics.c.address).where(
+        _nics.c.address.is_not(None)
     )
 
 

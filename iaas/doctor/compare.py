@@ -9,6 +9,7 @@ from iaas.doctor.findings import Drift, Finding
 from iaas.doctor.survey import Page, Survey
 from iaas.drivers.interface import MachineKind, MachineState, PowerState
 from iaas.kernel.errors import ResourceRef
+from iaas.kernel.ids import VPC
 from iaas.resources.instances import InstanceStatus
 
 _RUNNING = frozenset({PowerState.RUNNING, PowerState.STARTING, PowerState.STOPPING})
@@ -19,22 +20,24 @@ def compare(survey: Survey) -> Iterator[Finding]:
     """Yield every drift between the two sides, as it is found."""
     known = survey.known_networks()
     present = survey.networks()
-    wanted: set[str] = set()
+    wanted = set(survey.wanted_networks())
     for page in survey.pages(present or ()):
         for row in page.instances.values():
             yield from _instance(page, row) if row.deleted_at is None else _retained(page, row)
         yield from _lost_ports(page)
-        wanted.update(nic.network_id for nic in page.nics)
+        wanted.update(each for nic in page.nics for each in (nic.subnet_id, nic.vpc_id) if each is not None)
     for kind in MachineKind:
         for state in survey.stray_machines(kind):
             yield _stray_machine(kind, state)
     if present is not None:
         known_now, present_now = survey.known_networks(), survey.networks()
+        wanted &= known_now | survey.wanted_networks()  # what goes meanwhile is not lost
         lost = wanted & known_now - present_now if present_now is not None else ()
         yield from _networks(present - known - known_now, lost)
-        for network_id in sorted(present & known_now):  # the ports of another go with it
-            for nic_id in survey.stray_ports(network_id):
-                yield _stray_port(network_id, nic_id)
+        subnets = [each for each in present & known_now if _type_of(each) == "subnet"]
+        for subnet_id in sorted(subnets):  # the ports of another go with it
+            for nic_id in survey.stray_ports(subnet_id):
+                yield _stray_port(subnet_id, nic_id)
     for image_id in survey.stray_images():
         yield Finding(
             drift=Drift.LEAKED_IMAGE,
@@ -128,43 +131,47 @@ def _stray_machine(kind: MachineKind, state: MachineState) -> Finding:
     )
 
 
+def _type_of(network_id: str) -> str:
+    return "vpc" if network_id.startswith(f"{VPC}-") else "subnet"
+
+
 def _networks(leaked: Collection[str], lost: Collection[str]) -> Iterator[Finding]:
-    for network_id in sorted(leaked):
+    for subnet_id in sorted(leaked):
         yield Finding(
             drift=Drift.LEAKED_NETWORK,
-            resource=ResourceRef("network", network_id),
+            resource=ResourceRef(_type_of(subnet_id), subnet_id),
             message="the host has this network, the database has not",
             repair="the network is removed from the host",
         )
-    for network_id in sorted(lost):
+    for subnet_id in sorted(lost):
         yield Finding(
             drift=Drift.LOST_NETWORK,
-            resource=ResourceRef("network", network_id),
+            resource=ResourceRef(_type_of(subnet_id), subnet_id),
             message="running instances are in it, but the host does not have it",
             repair="the network is made again",
         )
 
 
-def _stray_port(network_id: str, nic_id: str) -> Finding:
+def _stray_port(subnet_id: str, nic_id: str) -> Finding:
     return Finding(
         drift=Drift.LEAKED_PORT,
         resource=ResourceRef("nic", nic_id),
-        message=f"network {network_id} has a port for this NIC, but there is no such NIC in it",
+        message=f"network {subnet_id} has a port for this NIC, but there is no such NIC in it",
         repair="the port is removed",
-        scope=network_id,
+        scope=subnet_id,
     )
 
 
 def _lost_ports(page: Page) -> Iterator[Finding]:
     for nic in page.nics:
-        if nic.network_id in page.ports and nic.id not in page.ports[nic.network_id]:
+        if nic.subnet_id in page.ports and nic.id not in page.ports[nic.subnet_id]:
             yield Finding(
                 drift=Drift.LOST_PORT,
                 resource=ResourceRef("nic", nic.id),
-                message=f"instance {nic.instance_id} runs, but network {nic.network_id} has no port for this NIC",
+                message=f"instance {nic.instance_id} runs, but network {nic.subnet_id} has no port for this NIC",
                 repair="the port is made again",
                 project_id=page.instances[nic.instance_id].project_id,
-                scope=nic.network_id,
+                scope=nic.subnet_id,
             )
 
 

@@ -7,19 +7,18 @@ from typing import Any
 
 from sqlalchemy import case, delete, select, update
 
-from iaas.db.models import AllocationRow, Base, HostRow, InstanceRow, NICRow
+from iaas.db.models import AllocationRow, Base, HostRow, InstanceRow
 from iaas.db.models.quotas import QuotaRow
-from iaas.db.repositories import events, instances, networks, shared
+from iaas.db.repositories import events, instances, nics, shared, subnets, vpcs
 from iaas.db.store import Store, Tx
 from iaas.doctor.books import LABELLED, RESOURCES, held
 from iaas.doctor.findings import Drift, Finding
-from iaas.drivers.interface import Backend, MachineKind, PortSpec, PowerState
+from iaas.drivers.interface import Backend, MachineKind, PowerState
 from iaas.resources.instances import Instance, InstanceStatus
 from iaas.services import quotas
-from iaas.workflows.machine_steps import network_spec
+from iaas.workflows.network_specs import port_spec, subnet_spec, vpc_spec
 
 _instances = InstanceRow.__table__
-_nics = NICRow.__table__
 _hosts = HostRow.__table__
 _allocations = AllocationRow.__table__
 
@@ -196,38 +195,41 @@ class Repairs:
 
     def _ensure_network(self, finding: Finding) -> None:
         with self._store.read() as connection:
-            network = networks.get(connection, finding.resource.id)
-        if network is None:
+            if finding.resource.type == "vpc":
+                vpc, subnet = vpc_spec(connection, finding.resource.id), None
+            else:
+                subnet = subnet_spec(connection, finding.resource.id)
+                vpc = vpc_spec(connection, subnet.vpc_id) if subnet is not None and subnet.vpc_id is not None else None
+        if vpc is None and subnet is None:
             raise NoLongerTrueError
-        self._backend.networks.ensure_network(network_spec(network))
+        if vpc is not None:
+            self._backend.networks.ensure_vpc(vpc)
+        if subnet is not None:
+            self._backend.networks.ensure_subnet(subnet)
 
     def _remove_network(self, finding: Finding) -> None:
+        network_id = finding.resource.id
         with self._store.read() as connection:
-            if networks.get(connection, finding.resource.id) is not None:
+            if (vpcs if finding.resource.type == "vpc" else subnets).get(connection, network_id) is not None:
                 raise NoLongerTrueError
-        self._backend.networks.remove_network(finding.resource.id)
+        if finding.resource.type == "vpc":
+            self._backend.networks.remove_vpc(network_id)
+        else:
+            self._backend.networks.remove_subnet(network_id)
 
     def _ensure_port(self, finding: Finding) -> None:
         with self._store.read() as connection:
-            nic = connection.execute(select(_nics).where(_nics.c.id == finding.resource.id)).first()
+            nic = nics.get(connection, finding.resource.id)
             instance = instances.get(connection, nic.instance_id) if nic is not None and nic.instance_id else None
-        if nic is None or instance is None or instance.transition is not None or nic.address is None:
+        if nic is None or instance is None or (nic.transition or instance.transition) is not None:
             raise NoLongerTrueError
-        self._backend.networks.ensure_port(
-            PortSpec(
-                nic_id=nic.id,
-                network_id=nic.network_id,
-                mac=nic.mac,
-                address=nic.address,
-                hostname=instance.hostname,
-            )
-        )
+        self._backend.networks.ensure_port(port_spec(nic, hostname=instance.hostname))
 
     def _remove_port(self, finding: Finding) -> None:
-        query = select(_nics.c.id).where(_nics.c.id == finding.resource.id, _nics.c.network_id == finding.scope)
         with self._store.read() as connection:
-            if connection.execute(query).first() is not None:
-                raise NoLongerTrueError
+            nic = nics.get(connection, finding.resource.id)
+        if nic is not None and nic.subnet_id == finding.scope and (nic.instance_id or nic.transition):
+            raise NoLongerTrueError
         self._backend.networks.remove_port(finding.scope, finding.resource.id)
 
     def _remove_image(self, finding: Finding) -> None:

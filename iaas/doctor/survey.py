@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select, union_all
 
-from iaas.db.models import HostRow, ImageRow, InstanceRow, NICRow
-from iaas.db.repositories import networks
+from iaas.db.models import HostRow, ImageRow, InstanceRow, NICRow, SubnetRow, VPCRow
 from iaas.db.store import Store
 from iaas.drivers.interface import Backend, DriverError, MachineKind, MachineState
 from iaas.resources.instances import InstanceStatus
+from iaas.resources.networks import NetworkStatus
 
 T = TypeVar("T")
 
@@ -32,6 +32,8 @@ _instances = InstanceRow.__table__
 _nics = NICRow.__table__
 _hosts = HostRow.__table__
 _images = ImageRow.__table__
+_vpcs = VPCRow.__table__
+_subnets = SubnetRow.__table__
 
 _COLUMNS = [
     _instances.c[name]
@@ -40,9 +42,14 @@ _COLUMNS = [
         "host_id", "disk_generation", "deleted_at", "purge_at", "purged_at",
     )
 ] + [_instances.c.retained.is_not(None).label("is_recoverable")]  # fmt: skip
-_PORT = select(_nics.c.id, _nics.c.instance_id, _nics.c.network_id, _nics.c.address, _instances.c.transition).join_from(
-    _nics, _instances, _nics.c.instance_id == _instances.c.id, isouter=True
-)
+_PORT = select(
+    _nics.c.id,
+    _nics.c.instance_id,
+    _nics.c.subnet_id,
+    _nics.c.vpc_id,
+    _nics.c.generation,
+    func.coalesce(_nics.c.transition, _instances.c.transition).label("transition"),
+).join_from(_nics, _instances, _nics.c.instance_id == _instances.c.id, isouter=True)
 
 InstanceSeen = Row[Any]
 NICSeen = Row[Any]
@@ -58,7 +65,7 @@ class Page:
     instances: Mapping[str, InstanceSeen]
     nics: Collection[NICSeen]  # of the running ones
     machines: Mapping[MachineKind, Mapping[str, MachineState]]
-    ports: Mapping[str, Collection[str]]  # ids of NICs by network id
+    ports: Mapping[str, Collection[str]]  # ids of NICs by subnet id
     host_zones: Mapping[str, str]
 
 
@@ -82,7 +89,7 @@ class Survey:
         """Yield all instances that may have a machine, retained ones included, but for those that are in motion.
 
         Args:
-            present: the networks that the host has; the ports of others are not asked for.
+            present: the VPCs and subnets that the host has; the ports of other subnets are not asked for.
         """
         after = ""
         while True:
@@ -94,7 +101,7 @@ class Survey:
             after = before[-1].id
             self.checked["instances"] += len(before)
             machines = dict(self._machines_of(before))
-            ports = dict(self._ports_of([nic for nic in nics if nic.network_id in present]))
+            ports = dict(self._ports_of([nic for nic in nics if nic.subnet_id in present]))
             with self._store.read() as connection:
                 now = _by_id(connection, [row.id for row in before])
                 hosts = {row.host_id for row in before if row.host_id is not None}
@@ -132,23 +139,23 @@ class Survey:
                 if state.machine_id in confirmed and confirmed[state.machine_id] == suspects[state.machine_id]:
                     yield state
 
-    def stray_ports(self, network_id: str) -> Iterator[str]:
-        """Yield the ids of NICs that have a port in the network and no row in it."""
-        what, after = f"ports of {network_id}", ""
-        ask = partial(self._backend.networks.ports, network_id)
+    def stray_ports(self, subnet_id: str) -> Iterator[str]:
+        """Yield the ids of NICs that have a port in the subnet, and no row there that stands for it."""
+        what, after = f"ports of {subnet_id}", ""
+        ask = partial(self._backend.networks.ports, subnet_id)
         while True:
             found = self._asked(what, partial(ask, after=after, limit=self._page))
             if not found:
                 return
             after = found[-1].nic_id
             self.checked["ports"] += len(found)
-            suspects = self._not_in(network_id, [port.nic_id for port in found])
+            suspects = self._not_in(subnet_id, [port.nic_id for port in found])
             if not suspects:
                 continue
             again = self._asked(what, partial(ask, only=suspects))  # as above
             if again is None:
                 return
-            confirmed = self._not_in(network_id, suspects)
+            confirmed = self._not_in(subnet_id, suspects)
             yield from (port.nic_id for port in again if port.nic_id in confirmed)
 
     def stray_images(self) -> list[str]:
@@ -160,17 +167,33 @@ class Survey:
         return sorted({state.image_id for state in found} - known)
 
     def networks(self) -> frozenset[str] | None:
-        """Return the ids of the networks that the host has; None when it does not answer."""
-        found = self._asked("networks", self._backend.networks.networks)
-        if found is None:
+        """Return the ids of the VPCs and subnets that the host has; None when it does not answer."""
+        driver = self._backend.networks
+        found_vpcs = self._asked("networks", driver.vpcs)
+        found_subnets = self._asked("networks", driver.subnets)
+        if found_vpcs is None or found_subnets is None:
             return None
+        found = {vpc.vpc_id for vpc in found_vpcs} | {subnet.subnet_id for subnet in found_subnets}
         self.checked["networks"] = len(found)
-        return frozenset(state.network_id for state in found)
+        return frozenset(found)
 
     def known_networks(self) -> frozenset[str]:
-        """Return the ids of the networks in the database."""
+        """Return the ids of the VPCs and subnets in the database."""
         with self._store.read() as connection:
-            return frozenset(network.id for network in networks.list_all(connection))
+            return frozenset(connection.execute(union_all(select(_vpcs.c.id), select(_subnets.c.id))).scalars())
+
+    def wanted_networks(self) -> frozenset[str]:
+        """Return the ids of the VPCs and subnets that the host must have: tenants' own that rest as active."""
+        queries = [
+            select(table.c.id).where(
+                table.c.status == NetworkStatus.ACTIVE,
+                table.c.transition.is_(None),
+                table.c.project_id.is_not(None),
+            )
+            for table in (_vpcs, _subnets)
+        ]
+        with self._store.read() as connection:
+            return frozenset(connection.execute(union_all(*queries)).scalars())
 
     # -- asking -------------------------------------------------------------------------------------------
 
@@ -182,12 +205,12 @@ class Survey:
                 yield kind, {state.machine_id: state for state in found}
 
     def _ports_of(self, nics: Collection[NICSeen]) -> Iterator[tuple[str, frozenset[str]]]:
-        for network_id in sorted({nic.network_id for nic in nics}):
-            ids = [nic.id for nic in nics if nic.network_id == network_id]
-            ask = partial(self._backend.networks.ports, network_id, only=ids)
-            found = self._asked(f"ports of {network_id}", ask)
+        for subnet_id in sorted({nic.subnet_id for nic in nics}):
+            ids = [nic.id for nic in nics if nic.subnet_id == subnet_id]
+            ask = partial(self._backend.networks.ports, subnet_id, only=ids)
+            found = self._asked(f"ports of {subnet_id}", ask)
             if found is not None:
-                yield network_id, frozenset(port.nic_id for port in found)
+                yield subnet_id, frozenset(port.nic_id for port in found)
 
     def _without_row(self, kind: MachineKind, ids: Collection[str]) -> dict[str, InstanceSeen | None]:
         """Return those of the machines that no row stands for, each with the row that says so, if there is one."""
@@ -195,14 +218,15 @@ class Survey:
             rows = _by_id(connection, ids)
         return {each: rows.get(each) for each in ids if not _stands_for(rows.get(each), kind)}
 
-    def _not_in(self, network_id: str, ids: Collection[str]) -> list[str]:
-        """Return those of the NICs that are not in the network, and whose instances are not in motion."""
+    def _not_in(self, subnet_id: str, ids: Collection[str]) -> list[str]:
+        """Return those of the NICs that are not in the subnet or in no instance, and not in motion."""
         with self._store.read() as connection:
             rows = {row.id: row for row in connection.execute(_PORT.where(_nics.c.id.in_(ids)))}
         return [
             each
             for each in ids
-            if (row := rows.get(each)) is None or (row.network_id != network_id and row.transition is None)
+            if (row := rows.get(each)) is None
+            or ((row.subnet_id != subnet_id or row.instance_id is None) and row.transition is None)
         ]
 
     def _asked(self, what: str, ask: Callable[[], T]) -> T | None:
@@ -244,4 +268,4 @@ def _by_id(connection: Connection, ids: Collection[str]) -> dict[str, InstanceSe
 
 def _nics_of(connection: Connection, rows: Collection[InstanceSeen]) -> list[NICSeen]:
     running = [row.id for row in rows if row.status == InstanceStatus.RUNNING]
-    return list(connection.execute(_PORT.where(_nics.c.instance_id.in_(running), _nics.c.address.is_not(None))))
+    return list(connection.execute(_PORT.where(_nics.c.instance_id.in_(running), _nics.c.transition.is_(None))))

@@ -27,7 +27,7 @@ _OF_EACH = Prepared(
     .order_by(_nics.c.device_index)
 )
 
-NEW = {
+NEW: dict[str, Any] = {
     "labels": {},
     "transition": None,
     "generation": 1,
