@@ -17,7 +17,7 @@ from sqlalchemy import select
 from iaas.cloud import Cloud
 from iaas.config import CloudConfig, Ghosts, Policy
 from iaas.db.models import AllocationRow, InstanceRow, JobRow
-from iaas.db.repositories import catalog, instances, jobs, networks
+from iaas.db.repositories import catalog, instances, jobs, nics, subnets, vpcs
 from iaas.db.repositories.query import Listing
 from iaas.db.store import Store
 from iaas.drivers.interface import MachineKind, PowerState
@@ -189,9 +189,10 @@ def used_capacity(cloud: Cloud) -> tuple[int, int, int]:
 
 
 def claims(cloud: Cloud) -> Counter[str]:
-    """Return how many claims there are on names, addresses and MACs of instances."""
+    """Return how many claims there are on names of instances, addresses and MACs of NICs."""
     with cloud.store.read() as connection:
-        scopes = [row.scope for row in connection.execute(select(AllocationRow.__table__.c.scope))]
+        held = connection.execute(select(AllocationRow.__table__)).all()
+        scopes = [row.scope for row in held if not row.resource_id.startswith(("net-", "rsv-"))]
     wanted = ("name:instance", "address", "mac")
     return Counter(prefix for scope in scopes for prefix in wanted if scope.startswith(prefix + ":"))
 
@@ -200,7 +201,9 @@ def assert_consistent(cloud: Cloud) -> None:
     """Hold the database against the simulated world: nothing is in the one that the other does not know."""
     with cloud.store.read() as connection:
         alive = instances.all_alive(connection)
-        known = networks.list_all(connection)
+        known = subnets.all_subnets(connection)
+        routers = vpcs.all_vpcs(connection)
+        interfaces = [nic for subnet in known for nic in nics.on_subnet(connection, subnet.id)]
         unfinished = connection.execute(
             select(JobRow.__table__.c.id).where(JobRow.__table__.c.status.in_([JobStatus.QUEUED, JobStatus.RUNNING]))
         ).all()
@@ -229,8 +232,16 @@ def assert_consistent(cloud: Cloud) -> None:
         assert state.generation == each.disk_generation
         if not running:
             assert each.guest_ready_at is None, "a guest that does not run cannot be ready"
-    ports = {port.nic_id for network in known for port in cloud.backend.networks.ports(network.id)}
+    driver = cloud.backend.networks
+    assert [each.id for each in (*known, *routers, *interfaces) if each.transition is not None] == []
+    assert {state.vpc_id for state in driver.vpcs()} <= {each.id for each in routers}, "a VPC without a row"
+    assert {state.subnet_id for state in driver.subnets()} <= {each.id for each in known}, "a subnet without a row"
+    ports = {port.nic_id for subnet in known for port in driver.ports(subnet.id)}
     assert ports <= {nic.id for each in holders for nic in each.nics}, "a port that no NIC stands for"
+    assert {nic.id for each in holders for nic in each.nics} == {nic.id for nic in interfaces if nic.instance_id}
+    for each in holders:
+        if each.status != InstanceStatus.FAILED:
+            assert machines[each.id].nic_ids == tuple(nic.id for nic in each.nics), "a NIC that its machine has not"
     assert used_capacity(cloud) == (
         sum(each.vcpus for each in holders),
         sum(each.memory_mib for each in holders),
@@ -241,8 +252,8 @@ def assert_consistent(cloud: Cloud) -> None:
             key: count
             for key, count in {
                 "name:instance": len(holders),
-                "address": sum(nic.address is not None for each in holders for nic in each.nics),
-                "mac": sum(len(each.nics) for each in holders),
+                "address": sum(len(nic.addresses) for nic in interfaces),
+                "mac": len(interfaces),
             }.items()
             if count
         }
