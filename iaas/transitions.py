@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from iaas.resources.instances import InstanceStatus as S
 from iaas.resources.instances import InstanceTransition as T
+from iaas.resources.networks import NetworkStatus, NetworkTransition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,4 +42,19 @@ INSTANCE_MOVES: Mapping[str, Move] = {
     "purge": Move(sources=frozenset({S.DELETED}), transition=T.DELETING, target=S.DELETED),
 }
 
-MOVES: Mapping[str, Mapping[str, Move]] = {"instance": INSTANCE_MOVES}
+# What changes in a VPC or subnet that is active (routes, records, reservations, joining) sets no transition:
+# hundreds may do so at the same time. Each change is applied by a job of its own, in any order.
+NETWORK_MOVES: Mapping[str, Move] = {
+    "create": Move(sources=frozenset(), transition=NetworkTransition.CREATING, target=NetworkStatus.ACTIVE),
+    "delete": Move(
+        sources=frozenset({NetworkStatus.ACTIVE, NetworkStatus.FAILED}),
+        transition=NetworkTransition.DELETING,
+        target=NetworkStatus.DELETED,
+    ),
+}
+
+MOVES: Mapping[str, Mapping[str, Move]] = {
+    "instance": INSTANCE_MOVES,
+    "vpc": NETWORK_MOVES,
+    "subnet": NETWORK_MOVES,
+}

@@ -188,6 +188,16 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewRoute:
+    """A wish for a route, not checked yet. Exactly one target: ids or names of the first two."""
+
+    destination: str
+    instance: str | None = None
+    nic: str | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DNSRecord:
     """``name`` is relative to the VPC's domain unless it ends with a dot. ``type`` is A, CNAME or TXT."""
 
