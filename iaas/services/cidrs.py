@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from iaas.drivers.interface import DEFAULT_MTU
+from iaas.drivers.interface.networks import DEFAULT_MTU
 from iaas.kernel.errors import FieldError, InvalidInput
 
 # Private use and carrier-grade NAT. Source: RFC 1918, section 3; RFC 6598, section 7.

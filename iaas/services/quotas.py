@@ -43,6 +43,12 @@ COUNTED: tuple[Counted, ...] = (
         held=quotas.held_by_instances,
     ),
     Counted(defaults={"key_pairs": 100_000}, held=quotas.held_by_key_pairs),
+    Counted(defaults={"vpcs": 100_000}, held=quotas.held_by_vpcs),
+    Counted(defaults={"subnets": 100_000}, held=quotas.held_by_subnets),
+    Counted(defaults={"nics": 4_000_000}, held=quotas.held_by_nics),
+    Counted(defaults={"reserved_addresses": 1_000_000}, held=quotas.held_by_reservations),
+    Counted(defaults={"routes": 10_000}, held=quotas.held_by_routes),
+    Counted(defaults={"dns_records": 10_000}, held=quotas.held_by_dns_records),
 )
 DEFAULTS: Mapping[str, int] = {name: limit for counted in COUNTED for name, limit in counted.defaults.items()}
 

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
+from ipaddress import IPv4Address
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, String, Update, bindparam, case, func, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from iaas.db.models import InstanceRow, JobRow, KeyPairRow, ProjectRow, QuotaRow
+from iaas.db.models import (
+    AddressReservationRow,
+    Base,
+    DNSRecordRow,
+    InstanceRow,
+    JobRow,
+    KeyPairRow,
+    NICRow,
+    ProjectRow,
+    QuotaRow,
+    RouteRow,
+    SubnetRow,
+    VPCRow,
+)
 from iaas.db.statements import Prepared, delete_rows, insert_rows, update_rows
 from iaas.db.store import Tx
 from iaas.resources.jobs import FINISHED
@@ -166,9 +180,47 @@ def held_by_instances(connection: Connection) -> Held:
 
 
 def held_by_key_pairs(connection: Connection) -> Held:
-    key_pairs = KeyPairRow.__table__.c
-    query = select(key_pairs.project_id, func.count().label("amount")).group_by(key_pairs.project_id)
-    return {row.project_id: {"key_pairs": row.amount} for row in connection.execute(query)}
+    return _rows_of(connection, KeyPairRow, "key_pairs")
+
+
+def held_by_vpcs(connection: Connection) -> Held:
+    """Count VPCs, but neither hidden ones nor those that have failed: they hold nothing."""
+    columns = VPCRow.__table__.c
+    return _rows_of(connection, VPCRow, "vpcs", columns.project_id.is_not(None), columns.status != "failed")
+
+
+def held_by_subnets(connection: Connection) -> Held:
+    """Count subnets, but neither those that all share nor those that have failed: they hold nothing."""
+    columns = SubnetRow.__table__.c
+    return _rows_of(connection, SubnetRow, "subnets", columns.project_id.is_not(None), columns.status != "failed")
+
+
+def held_by_nics(connection: Connection) -> Held:
+    return _rows_of(connection, NICRow, "nics")
+
+
+def held_by_routes(connection: Connection) -> Held:
+    return _rows_of(connection, RouteRow, "routes")
+
+
+def held_by_dns_records(connection: Connection) -> Held:
+    return _rows_of(connection, DNSRecordRow, "dns_records")
+
+
+def held_by_reservations(connection: Connection) -> Held:
+    """Count the addresses that are reserved, whatever the number of reservations."""
+    columns = AddressReservationRow.__table__.c
+    held: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for row in connection.execute(select(columns.project_id, columns.first, columns.last)):
+        held[row.project_id]["reserved_addresses"] += int(IPv4Address(row.last)) - int(IPv4Address(row.first)) + 1
+    return held
+
+
+def _rows_of(connection: Connection, model: type[Base], resource: str, *where: ColumnElement[bool]) -> Held:
+    """Count the rows of each project."""
+    project_id = model.__table__.c.project_id
+    query = select(project_id, func.count().label("amount")).where(*where).group_by(project_id)
+    return {row.project_id: {resource: row.amount} for row in connection.execute(query)}
 
 
 def merged(parts: Iterable[Held]) -> dict[tuple[str, str], int]:
