@@ -109,9 +109,12 @@ def remove_real_backend(options: RealOptions) -> list[str]:
             for image in backend.images.inventory():
                 backend.images.remove_image(image.image_id)
                 removed.append(f"image {image.image_id}")
-            for network in backend.networks.networks():
-                backend.networks.remove_network(network.network_id)
-                removed.append(f"network {network.network_id}")
+            for subnet in backend.networks.subnets():
+                backend.networks.remove_subnet(subnet.subnet_id)
+                removed.append(f"subnet {subnet.subnet_id}")
+            for vpc in backend.networks.vpcs():
+                backend.networks.remove_vpc(vpc.vpc_id)
+                removed.append(f"VPC {vpc.vpc_id}")
         finally:
             backend.close()
     return removed + remove_deployment(options.tag, options.state_dir)

@@ -118,6 +118,7 @@ def open_real_host() -> RealHost:
 
 def close_real_host(host: RealHost) -> None:
     """Remove the deployment, and fail when anything of it is left."""
+    host.networks.close()
     host.lock.release()
     remove_deployment(host.tag, host.state_dir)
     left = leftovers(host.tag, host.state_dir)

@@ -23,8 +23,17 @@ from iaas.drivers.linux.deployment import (
     find_deployments,
     is_live,
 )
+from iaas.drivers.linux.filters import remove_filters
 from iaas.drivers.linux.mounts import mount_points_under, unmount_all
-from iaas.drivers.linux.names import BRIDGE, CONTAINER_VETH, ROUTER_VETH, TAP, check_tag, fabric_namespace
+from iaas.drivers.linux.names import (
+    BRIDGE,
+    CONTAINER_VETH,
+    ROUTER_VETH,
+    TAP,
+    check_tag,
+    fabric_namespace,
+    filter_table,
+)
 from iaas.drivers.linux.namespaces import (
     is_machine_namespace,
     is_namespace_file,
@@ -105,6 +114,7 @@ def leftovers(tag: str, state_dir: Path) -> list[str]:
     left += [f"loop device {device}" for device in _loop_devices(state_dir)]
     left += [f"control group {folder}" for folder in _cgroups(tag)]
     left += [f"link {name}" for name in os.listdir("/sys/class/net") if _is_own_link(tag, name)]
+    left += [f"nftables table {name}" for name in _tables_of_the_machine() if name == filter_table(tag)]
     return left + ([f"folder {state_dir}"] if state_dir.exists() else [])
 
 
@@ -182,6 +192,8 @@ def _remove_namespaces(tag: str, removed: Callable[[str], None]) -> None:
         # A socket that somebody still holds would keep the namespace alive, and its links with it.
         with contextlib.suppress(NotFoundError):
             _delete_links(tag, name)
+            if is_machine_namespace(name):  # it stays; in all others the table goes with the namespace
+                remove_filters(name, tag)
         if remove_namespace(name):
             removed(f"network namespace {name}")
 
@@ -195,6 +207,15 @@ def _delete_links(tag: str, namespace: str) -> None:
             if _is_own_link(tag, name):
                 for index in handle.link_lookup(ifname=name):  # the other end of a pair is gone with the first
                     handle.link("del", index=index)
+
+
+def _tables_of_the_machine() -> list[str]:
+    """Return the names of the bridge family's nftables tables in the machine's own network namespace."""
+    try:
+        listed = run_program(["nft", "list", "tables", "bridge"])
+    except PermanentError:  # no nft, or a kernel without this family: there can be none
+        return []
+    return [line.split()[-1] for line in listed.splitlines() if line.strip()]
 
 
 def _is_own_link(tag: str, name: str) -> bool:

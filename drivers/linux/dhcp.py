@@ -1,92 +1,104 @@
-"""DHCP and DNS of one network: a dnsmasq in the router's namespace, restarted when it is found dead.
+"""DHCP and DNS of one VPC: a dnsmasq in the router's namespace, restarted when it is found dead.
 
-Addresses are reserved beforehand, one per MAC; a stranger gets none. Files beside each other in the
-network's folder: ``dnsmasq.conf``, ``leases`` (MAC, address, name), ``hosts`` (DNS), ``released``
-(addresses whose MAC was taken out since dnsmasq started), ``dnsmasq.log``.
+Addresses are reserved beforehand, one per MAC; a stranger gets none. Files beside each other in the VPC's folder:
+``dnsmasq.conf``, ``leases`` (MAC, address, name), ``hosts`` (DNS), ``released`` (addresses whose MAC was taken out
+since dnsmasq started), ``dnsmasq.log``, ``dnsmasq.pid``.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from iaas.drivers.interface import NetworkSpec, PermanentError, PortSpec, TransientError
+from iaas.drivers.interface import PermanentError, PortSpec, SubnetSpec, TransientError, VPCSpec
+from iaas.drivers.linux import dnsmasq_config
 from iaas.drivers.linux.namespaces import namespace_path, run_inside
-from iaas.drivers.linux.processes import Process, end_processes, find_processes, namespace_inode, signal_processes
+from iaas.drivers.linux.processes import (
+    Process,
+    end_processes,
+    find_processes,
+    namespace_inode,
+    read_process,
+    signal_processes,
+)
 from iaas.drivers.linux.programs import ProgramError
 from iaas.drivers.linux.records import write_text_atomically
 from iaas.drivers.linux.waiting import wait_until
 
-LEASE_TIME = "1h"
 STOP_GRACE_S = 5
 
 logger = logging.getLogger(__name__)
 
 
 class DHCPServer:
-    """The dnsmasq of one network. Calls must not overlap: the network's lock is the caller's.
+    """The dnsmasq of one VPC. Calls must not overlap: the VPC's lock is the caller's.
 
     Args:
         folder: where its files are; other users must be able to search it, dnsmasq is one of them.
         namespace: the router's network namespace.
-        interface: the router's leg there, which has the gateway's address.
     """
 
-    def __init__(self, folder: Path, *, namespace: str, interface: str) -> None:
+    def __init__(self, folder: Path, *, namespace: str) -> None:
         self._folder = folder
         self._namespace = namespace
-        self._interface = interface
         self._config_path = folder / "dnsmasq.conf"
         self._leases_path = folder / "leases"
         self._hosts_path = folder / "hosts"
         self._released_path = folder / "released"
+        self._pid_path = folder / "dnsmasq.pid"
 
-    def ensure(self, spec: NetworkSpec, ports: Iterable[PortSpec]) -> None:
+    @property
+    def is_running(self) -> bool:
+        """Whether it lives, as its own pid file has it."""
+        return self._by_pid_file() is not None
+
+    def ensure(self, vpc: VPCSpec, subnets: Sequence[SubnetSpec], ports: Iterable[PortSpec]) -> None:
         """Have it run with this configuration and these reservations; a dead or outdated one is started anew.
+
+        Without subnets there is nobody to serve, and it does not run.
 
         Raises:
             PermanentError: dnsmasq refuses to start, or is not installed.
         """
-        self._write_reservations(spec, ports)
-        config = self._config(spec)
-        running = self._processes()
-        if running and self._config_path.read_text() == config and self._is_at_home(running):
-            signal_processes(running, signal.SIGHUP)
+        if not subnets:
+            self.stop()
             return
-        write_text_atomically(self._config_path, config)
-        self._restart(running)
-
-    def update(self, spec: NetworkSpec, ports: Iterable[PortSpec], *, needed: str = "", released: str = "") -> None:
-        """Take over a change of the reservations.
-
-        Args:
-            spec: the network.
-            ports: all reservations there are now.
-            needed: the address that was just reserved.
-            released: the address that was just given up.
-        """
-        self._write_reservations(spec, ports)
-        released_before = self._released()
+        is_reused = self._write_reservations(vpc, list(ports))
+        config = dnsmasq_config.config(self._folder, vpc, subnets)
+        is_outdated = self._read(self._config_path) != config
+        if is_outdated:
+            write_text_atomically(self._config_path, config)
         running = self._processes()
-        if not running or needed in released_before:
-            # Its memory still holds the address for the old MAC, for up to the lease time, and would
-            # refuse the new one. It remembers nothing across a restart, which takes some 50 ms.
+        # Its memory holds an address for the old MAC for up to the lease time, and would refuse the new
+        # one. It remembers nothing across a restart, which takes some 50 ms.
+        if is_outdated or is_reused or not running or not self._is_at_home(running):
             self._restart(running)
-            return
-        if released:
-            write_text_atomically(self._released_path, "\n".join(sorted(released_before | {released})) + "\n")
-        signal_processes(running, signal.SIGHUP)
+        else:
+            signal_processes(running, signal.SIGHUP)
 
     def stop(self) -> None:
         """End it. Not running is success."""
-        end_processes(self._processes(), grace_s=STOP_GRACE_S)
+        end_processes(self._scan(), grace_s=STOP_GRACE_S)
+        for path in (self._pid_path, self._config_path, self._leases_path):
+            path.unlink(missing_ok=True)
 
     def _processes(self) -> list[Process]:
-        ours = f"--conf-file={self._config_path}"
-        return find_processes(lambda each: each.program == "dnsmasq" and ours in each.argv)
+        process = self._by_pid_file()
+        return [process] if process is not None else self._scan()
+
+    def _by_pid_file(self) -> Process | None:
+        # A hint only: the number may be another process's by now. Looking at all there are takes longer.
+        hint = self._read(self._pid_path).strip()
+        process = read_process(int(hint)) if hint.isdigit() else None
+        return process if process is not None and self._is_ours(process) else None
+
+    def _scan(self) -> list[Process]:
+        return find_processes(self._is_ours)
+
+    def _is_ours(self, process: Process) -> bool:
+        return process.program == "dnsmasq" and f"--conf-file={self._config_path}" in process.argv
 
     def _is_at_home(self, running: list[Process]) -> bool:
         """Return whether it lives in the router as it is now, and not in an earlier one of the same name."""
@@ -96,50 +108,38 @@ class DHCPServer:
     def _restart(self, running: list[Process]) -> None:
         end_processes(running, grace_s=STOP_GRACE_S)
         self._released_path.unlink(missing_ok=True)
+        self._pid_path.unlink(missing_ok=True)
         try:
             # It becomes a daemon once it listens, so success means that it serves.
             run_inside(self._namespace, ["dnsmasq", f"--conf-file={self._config_path}"])
         except ProgramError as exc:
-            raise PermanentError("the network's DHCP server does not start; the server's log says why") from exc
-        if not wait_until(lambda: bool(self._processes()), timeout_s=5):
-            raise TransientError("the network's DHCP server ended at once")
+            logger.error("DHCP server of %s: %s", self._namespace, exc)
+            raise PermanentError("the VPC's DHCP server does not start; the server's log says why") from exc
+        if not wait_until(lambda: self.is_running, timeout_s=5):
+            raise TransientError("the VPC's DHCP server ended at once")
         logger.info("DHCP server of %s started", self._namespace)
 
-    def _released(self) -> frozenset[str]:
+    def _write_reservations(self, vpc: VPCSpec, ports: list[PortSpec]) -> bool:
+        """Write the files it reads again when told to; return whether an address goes to another MAC."""
+        leases = dnsmasq_config.leases(ports)
+        after, before = _by_address(leases), _by_address(self._read(self._leases_path))
+        released = set(self._read(self._released_path).split())
+        given_up = {address for address, mac in before.items() if after.get(address) != mac}
+        given_out = {address for address, mac in after.items() if before.get(address) != mac}
+        if not given_up <= released:
+            released |= given_up
+            write_text_atomically(self._released_path, "\n".join(sorted(released)) + "\n")
+        write_text_atomically(self._leases_path, leases)
+        write_text_atomically(self._hosts_path, dnsmasq_config.hosts(vpc.dns_domain, ports))
+        return bool(given_out & released)
+
+    def _read(self, path: Path) -> str:
         try:
-            return frozenset(self._released_path.read_text().split())
+            return path.read_text()
         except FileNotFoundError:
-            return frozenset()
+            return ""
 
-    def _config(self, spec: NetworkSpec) -> str:
-        network = ipaddress.ip_network(spec.cidr)
-        lines = [
-            f"interface={self._interface}",
-            "except-interface=lo",
-            "bind-dynamic",
-            "no-hosts",
-            "no-resolv",
-            "no-poll",
-            "no-ping",
-            "quiet-dhcp",
-            f"pid-file={self._folder / 'dnsmasq.pid'}",
-            f"log-facility={self._folder / 'dnsmasq.log'}",
-            "leasefile-ro",  # the reservations are the truth; nothing is remembered besides them
-            "dhcp-authoritative",
-            f"dhcp-range={network.network_address},static,{network.netmask},{LEASE_TIME}",
-            f"dhcp-hostsfile={self._leases_path}",
-            f"dhcp-option=option:router,{spec.gateway}",
-            f"dhcp-option=option:dns-server,{spec.gateway}",
-            f"dhcp-option=option:mtu,{spec.mtu}",
-            f"domain={spec.dns_domain}",
-            f"local=/{spec.dns_domain}/",
-            f"addn-hosts={self._hosts_path}",
-        ]
-        return "\n".join(lines) + "\n"
 
-    def _write_reservations(self, spec: NetworkSpec, ports: Iterable[PortSpec]) -> None:
-        known = list(ports)
-        leases = [f"{port.mac},{port.address},{port.hostname}\n" for port in known]
-        hosts = [f"{port.address} {port.hostname}.{spec.dns_domain} {port.hostname}\n" for port in known]
-        write_text_atomically(self._leases_path, "".join(leases))
-        write_text_atomically(self._hosts_path, "".join(hosts))
+def _by_address(leases: str) -> dict[str, str]:
+    rows = (line.split(",") for line in leases.splitlines())
+    return {row[1]: row[0] for row in rows}

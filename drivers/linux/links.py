@@ -1,77 +1,104 @@
-"""Links of one network: its bridge in the fabric, its router's namespace, the leg between the two."""
+"""Links of networks: bridges in the fabric, routers' namespaces, and the legs between the two."""
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from iaas.drivers.interface import NetworkSpec, PermanentError
+from iaas.drivers.interface import METADATA_ADDRESS, SERVICE_ADDRESS, PermanentError
 from iaas.drivers.linux.namespaces import create_namespace, netlink, remove_namespace, write_sysctl
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
 
-ROUTER_LEG = "gw0"
-METADATA_ADDRESS = "169.254.169.254"
+ROUTER_SYSCTLS = {
+    "ip_forward": "1",
+    # A packet from a pod behind a guest comes in by a leg that no route of the router may name.
+    "conf/all/rp_filter": "0",
+    "conf/default/rp_filter": "0",
+    # Else guests learn to send pods' packets straight to the next hop, past the router and its table.
+    "conf/all/send_redirects": "0",
+    "conf/default/send_redirects": "0",
+    # Else an answer from the metadata address asks for the guest's MAC in the name of that address.
+    "conf/all/arp_announce": "2",
+}
 
 
-def ensure_bridge(fabric_namespace: str, bridge: str, *, mtu: int) -> None:
-    """Make the bridge, up, without an address: whatever is routed is routed in the router's namespace."""
+def ensure_bridge(fabric_namespace: str, bridge: str, *, mtu: int, ports: Collection[str] = ()) -> None:
+    """Make the bridge, up, without an address: whatever is routed is routed in the router's namespace.
+
+    Args:
+        fabric_namespace: where it is made.
+        bridge: its name.
+        mtu: bytes; of the links of ``ports`` as well, as far as they are there.
+        ports: names of machines' links.
+    """
     with netlink(fabric_namespace) as handle:
-        if not handle.link_lookup(ifname=bridge):
+        found = handle.link_lookup(ifname=bridge)
+        if not found:
             # No spanning tree and no delay: there is no loop, and a guest's first DHCP request must pass.
             # No multicast snooping: without a querier it stops forwarding what it has not learned.
             handle.link("add", ifname=bridge, kind="bridge", br_stp_state=0, br_forward_delay=0, br_mcast_snooping=0)
         index = _index(handle, bridge)
-        handle.link("set", index=index, mtu=mtu)
-        handle.link("set", index=index, state="up")
+        has_mtu = bool(found) and handle.get_links(index)[0].get_attr("IFLA_MTU") == mtu
+        handle.link("set", index=index, mtu=mtu, state="up")
+        if not has_mtu:
+            for name in ports:
+                for port in handle.link_lookup(ifname=name):
+                    handle.link("set", index=port, mtu=mtu)
 
 
-def ensure_router(fabric_namespace: str, bridge: str, *, router: str, leg: str, spec: NetworkSpec) -> None:
-    """Make the router's namespace with its leg on the bridge, the gateway's and the metadata service's address.
+def ensure_router(router: str) -> None:
+    """Make the router's namespace, forwarding, with the addresses of the metadata service and the tenant APIs."""
+    create_namespace(router)
+    for key, value in ROUTER_SYSCTLS.items():
+        write_sysctl(router, f"net/ipv4/{key}", value)
+    with netlink(router) as handle:
+        _ensure_addresses(handle, "lo", {(METADATA_ADDRESS, 32), (SERVICE_ADDRESS, 32)}, exact=False)
+
+
+def ensure_leg(
+    fabric_namespace: str, *, bridge: str, outer: str, router: str, inner: str, gateway: str, cidr: str, mtu: int
+) -> None:
+    """Make the veth pair between a bridge and a router, with the gateway's address and no other at the router's end.
 
     Args:
         fabric_namespace: where the bridge is.
-        bridge: name of the bridge.
-        router: name of the namespace to make.
-        leg: name of the leg's end at the bridge; its end in the router is ``ROUTER_LEG``.
-        spec: the network.
+        bridge: its name.
+        outer: name of the end at the bridge.
+        router: the router's namespace.
+        inner: name of the end there.
+        gateway: its address.
+        cidr: the subnet's block.
+        mtu: bytes.
     """
-    create_namespace(router)
-    # With forwarding on, a guest that asks for the outside hears at once that there is no way.
-    write_sysctl(router, "net/ipv4/ip_forward", "1")
     with netlink(fabric_namespace) as handle:
-        has_outer_end = bool(handle.link_lookup(ifname=leg))
+        has_outer_end = bool(handle.link_lookup(ifname=outer))
     with netlink(router) as handle:
-        _ensure_address(handle, "lo", METADATA_ADDRESS, 32)
         if not has_outer_end:  # the fabric was made anew: what is left is the end of an older leg
-            _delete_link(handle, ROUTER_LEG)
-        has_inner_end = bool(handle.link_lookup(ifname=ROUTER_LEG))
+            _delete_link(handle, inner)
+        has_inner_end = bool(handle.link_lookup(ifname=inner))
     with netlink(fabric_namespace) as handle:
         if not has_inner_end:
-            _delete_link(handle, leg)
-            handle.link("add", ifname=leg, kind="veth", peer={"ifname": ROUTER_LEG, "net_ns_fd": router})
-        index = _index(handle, leg)
-        handle.link("set", index=index, mtu=spec.mtu, master=_index(handle, bridge))
-        handle.link("set", index=index, state="up")
+            _delete_link(handle, outer)
+            handle.link("add", ifname=outer, kind="veth", peer={"ifname": inner, "net_ns_fd": router})
+        index = _index(handle, outer)
+        handle.link("set", index=index, mtu=mtu, master=_index(handle, bridge), state="up")
     with netlink(router) as handle:
-        index = _index(handle, ROUTER_LEG)
-        handle.link("set", index=index, mtu=spec.mtu)
-        handle.link("set", index=index, state="up")
-        _ensure_address(handle, ROUTER_LEG, spec.gateway, ipaddress.ip_network(spec.cidr).prefixlen)
+        handle.link("set", index=_index(handle, inner), mtu=mtu, state="up")
+        _ensure_addresses(handle, inner, {(gateway, ipaddress.IPv4Network(cidr).prefixlen)}, exact=True)
 
 
-def remove_router(fabric_namespace: str, *, router: str, leg: str) -> None:
-    """Remove the router with its leg. The leg goes first: sockets still open would keep it alive."""
-    with netlink(fabric_namespace) as handle:
-        _delete_link(handle, leg)
+def remove_link(namespace: str, name: str) -> None:
+    """Remove a link, both ends if it is a pair. Already absent is success."""
+    with netlink(namespace) as handle:
+        _delete_link(handle, name)
+
+
+def remove_router(router: str) -> None:
+    """Remove a router that has no legs any more. Already absent is success."""
     remove_namespace(router)
-
-
-def remove_bridge(fabric_namespace: str, bridge: str) -> None:
-    """Remove the bridge. Already absent is success."""
-    with netlink(fabric_namespace) as handle:
-        _delete_link(handle, bridge)
 
 
 def link_names(namespace: str) -> list[str]:
@@ -92,8 +119,10 @@ def _delete_link(handle: IPRoute, name: str) -> None:
         handle.link("del", index=index)
 
 
-def _ensure_address(handle: IPRoute, name: str, address: str, prefix_length: int) -> None:
+def _ensure_addresses(handle: IPRoute, name: str, wanted: set[tuple[str, int]], *, exact: bool) -> None:
     index = _index(handle, name)
-    present = {entry.get_attr("IFA_ADDRESS") for entry in handle.get_addr(index=index)}
-    if address not in present:
+    present = {(entry.get_attr("IFA_ADDRESS"), entry["prefixlen"]) for entry in handle.get_addr(index=index)}
+    for address, prefix_length in wanted - present:
         handle.addr("add", index=index, address=address, prefixlen=prefix_length)
+    for address, prefix_length in present - wanted if exact else ():
+        handle.addr("del", index=index, address=address, prefixlen=prefix_length)

@@ -119,14 +119,19 @@ def _set_network_namespace(handle: int) -> None:
 
 
 def run_inside(
-    namespace: str, argv: Sequence[str], *, timeout_s: float = 30, env: Mapping[str, str] | None = None
+    namespace: str,
+    argv: Sequence[str],
+    *,
+    timeout_s: float = 30,
+    env: Mapping[str, str] | None = None,
+    input_text: str | None = None,
 ) -> str:
     """Run a program in a network namespace to its end and return its standard output.
 
     A program that turns itself into a daemon goes on in the namespace. Raises as ``run_program`` does.
     """
     with entered(namespace):
-        return run_program(argv, timeout_s=timeout_s, env=env)
+        return run_program(argv, timeout_s=timeout_s, env=env, input_text=input_text)
 
 
 @contextmanager

@@ -1,57 +1,61 @@
-"""Networks for real: a bridge in the fabric, a router namespace with gateway, DHCP, DNS and metadata address."""
+"""Networks for real: VPCs' routers, subnets' bridges, and the ports where machines meet them.
+
+A VPC is a router namespace with one dnsmasq and one table of routes; a subnet is a bridge in the fabric, with a leg
+to the router while it is in a VPC; a port is a reservation for DHCP, names for DNS, and what the packet filter lets
+its link send.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ipaddress
-import re
-import shutil
+import logging
 import socket
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from iaas.drivers.interface import (
     BackendDownError,
+    DriverError,
     NetworkCapability,
-    NetworkSpec,
-    NetworkState,
     NotFoundError,
     PermanentError,
     PortSpec,
     PortState,
-    TransientError,
+    PortStatistics,
+    SubnetSpec,
+    SubnetState,
+    VPCSpec,
+    VPCState,
 )
+from iaas.drivers.interface.networks import LinkLostListener
 from iaas.drivers.interface.paging import chosen
-from iaas.drivers.linux import names
+from iaas.drivers.linux import names, router_sockets
 from iaas.drivers.linux.dhcp import DHCPServer
 from iaas.drivers.linux.fabric import Fabric
-from iaas.drivers.linux.links import (
-    METADATA_ADDRESS,
-    ROUTER_LEG,
-    ensure_bridge,
-    ensure_router,
-    remove_bridge,
-    remove_router,
-)
-from iaas.drivers.linux.namespaces import entered
-from iaas.drivers.linux.records import ensure_folder, read_record, write_record
-from iaas.kernel.ids import ID_PATTERN
+from iaas.drivers.linux.filters import Element, PacketFilter, port_elements, subnet_elements
+from iaas.drivers.linux.link_watch import LinkWatch
+from iaas.drivers.linux.links import ensure_bridge, ensure_leg, ensure_router, remove_link, remove_router
+from iaas.drivers.linux.namespaces import namespace_exists, netlink
+from iaas.drivers.linux.network_records import NetworkRecords
+from iaas.drivers.linux.repeating import Repeating
+from iaas.drivers.linux.routes import TableRoute, apply_routes
+from iaas.drivers.linux.spec_checks import check_id, check_port, check_subnet, check_vpc
+from iaas.kernel.ids import NIC
 
-LISTEN_BACKLOG = 128
-MAC_PATTERN = re.compile(r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")
-LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-HOSTNAME_PATTERN = re.compile(rf"^{LABEL}$")
-DOMAIN_PATTERN = re.compile(rf"^{LABEL}(\.{LABEL})*$")
+SUPERVISE_INTERVAL_S = 2.0
+
+logger = logging.getLogger(__name__)
 
 
 class LinuxNetworkDriver:
     """Networks of one deployment on this host.
 
-    What was asked for is written under ``state_dir/networks/<network id>/`` before it is made, so a restart
-    knows it and a half-made network can be removed. Calls for different networks run side by side.
+    What was asked for is written under ``state_dir/networks`` before it is made, so a restart knows it and what is
+    half-made can be removed. Calls for different VPCs run side by side.
 
     Args:
         fabric: where the bridges are; it must be up before networks can be made.
@@ -59,196 +63,398 @@ class LinuxNetworkDriver:
         state_dir: the deployment's folder.
     """
 
-    capabilities = frozenset({NetworkCapability.DIAL, NetworkCapability.METADATA})
+    capabilities = frozenset({NetworkCapability.DIAL, NetworkCapability.METADATA, NetworkCapability.STATISTICS})
 
     def __init__(self, fabric: Fabric, tag: str, state_dir: Path) -> None:
         self._fabric = fabric
         self._tag = names.check_tag(tag)
-        self._folder = state_dir / "networks"
+        self._records = NetworkRecords(state_dir / "networks")
+        self._filter = PacketFilter(fabric.namespace, tag, self._all_elements)
         self._locks: dict[str, threading.Lock] = {}
         self._locks_lock = threading.Lock()
+        self._listeners: list[LinkLostListener] = []
+        self._link_watch: LinkWatch | None = None
+        self._supervisor: Repeating | None = None
+        self._supervised: set[str] = set()
 
     def check_available(self) -> None:
         if not self._fabric.is_up:
             raise BackendDownError("the network namespace of this deployment is not up")
 
-    def ensure_network(self, spec: NetworkSpec) -> NetworkState:
-        _check_network(spec)
+    def ensure_vpc(self, spec: VPCSpec) -> VPCState:
+        check_vpc(spec)
         self.check_available()
-        with self._locked(spec.network_id), ExitStack() as undo:
-            present = self._read_spec(spec.network_id)
-            if present is None:
-                undo.callback(self._remove, spec.network_id)
-            elif (present.cidr, present.gateway) != (spec.cidr, spec.gateway):
-                raise PermanentError(f"network {spec.network_id} is there with the addresses {present.cidr}")
-            folder = self._network_folder(spec.network_id)
-            ensure_folder(folder, mode=0o755)  # dnsmasq reads in it as an unprivileged user
-            write_record(folder / "network.json", asdict(spec))
-            bridge, router, leg = self._names(spec.network_id)
-            ensure_bridge(self._fabric.namespace, bridge, mtu=spec.mtu)
-            ensure_router(self._fabric.namespace, bridge, router=router, leg=leg, spec=spec)
-            self._dhcp(spec.network_id).ensure(spec, self._read_ports(spec.network_id).values())
+        self._supervise(spec.vpc_id)
+        state = VPCState(vpc_id=spec.vpc_id)
+        with self._locked(spec.vpc_id), ExitStack() as undo:
+            before = self._records.vpc(spec.vpc_id)
+            if before is None:
+                undo.callback(self._remove_vpc, spec.vpc_id)
+            elif before.revision > spec.revision:
+                return state
+            elif before.cidr != spec.cidr:
+                raise PermanentError(f"VPC {spec.vpc_id} is there with the addresses {before.cidr}")
+            else:
+                undo.callback(self._restore_vpc, before)
+            if before != spec:
+                self._records.write_vpc(spec)
+            self._apply_vpc(spec)
             undo.pop_all()
-        return NetworkState(network_id=spec.network_id)
+        return state
 
-    def remove_network(self, network_id: str) -> None:
-        with self._locked(network_id):
-            self._remove(network_id)
+    def remove_vpc(self, vpc_id: str) -> None:
+        with self._locked(vpc_id):
+            if self._records.subnets_of(vpc_id):
+                raise PermanentError(f"VPC {vpc_id} still has subnets")
+            self._remove_vpc(vpc_id)
+
+    def ensure_subnet(self, spec: SubnetSpec) -> SubnetState:
+        check_id(spec.subnet_id)
+        self.check_available()
+        with self._locked(spec.subnet_id), ExitStack() as undo:
+            before = self._records.subnet(spec.subnet_id)
+            if before is not None and before.revision > spec.revision:
+                return SubnetState(subnet_id=spec.subnet_id, vpc_id=before.vpc_id)
+            for vpc_id in sorted({each.vpc_id for each in (before, spec) if each and each.vpc_id}):
+                undo.enter_context(self._locked(vpc_id))
+            vpc = None if spec.vpc_id is None else self._require_vpc(spec.vpc_id)
+            check_subnet(spec, vpc, self._records.subnets_of(vpc.vpc_id) if vpc else ())
+            if before is not None and before.vpc_id == spec.vpc_id and before.cidr != spec.cidr:
+                raise PermanentError(f"subnet {spec.subnet_id} is there with the addresses {before.cidr}")
+            with ExitStack() as failure:
+                failure.callback(self._restore_subnet, spec, before)
+                if before != spec:
+                    self._records.write_subnet(spec)
+                self._apply_subnet(spec, before)
+                failure.pop_all()
+        return SubnetState(subnet_id=spec.subnet_id, vpc_id=spec.vpc_id)
+
+    def remove_subnet(self, subnet_id: str) -> None:
+        with self._locked(subnet_id), ExitStack() as locks:
+            spec = self._records.subnet(subnet_id)
+            if spec is not None and spec.vpc_id is not None:
+                locks.enter_context(self._locked(spec.vpc_id))
+            self._remove_subnet(subnet_id, spec)
 
     def ensure_port(self, spec: PortSpec) -> PortState:
-        with self._locked(spec.network_id):
-            network = self._require_network(spec.network_id)
-            _check_port(spec, network)
-            ports = self._read_ports(spec.network_id)
-            _check_unclaimed(spec, ports)
-            before = ports.get(spec.nic_id, spec)
-            if (before.mac, before.address) != (spec.mac, spec.address):
-                raise PermanentError(f"NIC {spec.nic_id} is there with another MAC or address")
-            needed = "" if spec.nic_id in ports else spec.address
-            ports[spec.nic_id] = spec
-            # Recorded when it is done: a call that failed or was killed is made again, and applies it again.
-            self._dhcp(spec.network_id).update(network, ports.values(), needed=needed)
-            self._write_ports(spec.network_id, ports)
-        return PortState(nic_id=spec.nic_id, network_id=spec.network_id)
+        self.check_available()
+        state = PortState(nic_id=spec.nic_id, subnet_id=spec.subnet_id)
+        with self._locked_subnet(spec.subnet_id) as subnet, ExitStack() as undo:
+            if subnet is None:
+                raise NotFoundError(f"subnet {spec.subnet_id} is not on this host")
+            ports = self._records.ports(spec.subnet_id)
+            before = ports.get(spec.nic_id)
+            if before is not None and before.revision > spec.revision:
+                return state
+            check_port(spec, subnet, ports.values())
+            if before is not None and before.mac != spec.mac:
+                raise PermanentError(f"NIC {spec.nic_id} is there with another MAC")
+            undo.callback(self._restore_port, subnet, spec, before)
+            if before != spec:
+                self._records.write_ports(spec.subnet_id, (ports | {spec.nic_id: spec}).values())
+            self._apply_port(subnet, spec, before)
+            undo.pop_all()
+        return state
 
-    def remove_port(self, network_id: str, nic_id: str) -> None:
-        with self._locked(network_id):
-            network = self._read_spec(network_id)
-            ports = self._read_ports(network_id)
-            if network is None or nic_id not in ports:
+    def remove_port(self, subnet_id: str, nic_id: str) -> None:
+        with self._locked_subnet(subnet_id) as subnet:
+            ports = self._records.ports(subnet_id)
+            if subnet is None or nic_id not in ports:
                 return
-            gone = ports.pop(nic_id)
-            self._dhcp(network_id).update(network, ports.values(), released=gone.address)
-            self._write_ports(network_id, ports)
+            self._drop_port(subnet, ports[nic_id])
 
-    def networks(self) -> list[NetworkState]:
-        folders = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
-        return [NetworkState(network_id=each.name) for each in folders if (each / "network.json").exists()]
+    def vpcs(self) -> list[VPCState]:
+        return [VPCState(vpc_id=vpc_id) for vpc_id in self._records.vpc_ids()]
+
+    def subnets(self) -> list[SubnetState]:
+        found = (self._records.subnet(subnet_id) for subnet_id in self._records.subnet_ids())
+        return [SubnetState(subnet_id=spec.subnet_id, vpc_id=spec.vpc_id) for spec in found if spec is not None]
 
     def ports(
-        self, network_id: str, *, only: Collection[str] | None = None, after: str = "", limit: int | None = None
+        self, subnet_id: str, *, only: Collection[str] | None = None, after: str = "", limit: int | None = None
     ) -> list[PortState]:
-        wanted = chosen(self._read_ports(network_id), only=only, after=after, limit=limit)
-        return [PortState(nic_id=nic_id, network_id=network_id) for nic_id in wanted]
+        wanted = chosen(self._records.ports(subnet_id), only=only, after=after, limit=limit)
+        return [PortState(nic_id=nic_id, subnet_id=subnet_id) for nic_id in wanted]
 
-    def dial(self, network_id: str, address: str, port: int, *, timeout_s: float) -> socket.socket:
-        network = self._require_network(network_id)
-        if ipaddress.ip_address(address) not in ipaddress.ip_network(network.cidr) or address == network.gateway:
-            raise PermanentError(f"{address} is no guest address of network {network_id}")
-        with ExitStack() as undo:
-            connection = undo.enter_context(self._router_socket(network_id))
-            connection.settimeout(timeout_s)
-            try:
-                connection.connect((address, port))
-            except OSError as exc:  # refused, timed out, unreachable: the guest may come up yet
-                raise TransientError(f"no connection to {address}:{port}: {exc}") from exc
-            undo.pop_all()
-            return connection
+    def statistics(self, subnet_id: str, nic_id: str) -> PortStatistics | None:
+        check_id(nic_id)
+        if nic_id not in self._records.ports(subnet_id) or not namespace_exists(self._fabric.namespace):
+            return None
+        with netlink(self._fabric.namespace) as handle:
+            for name in names.port_links(self._tag, nic_id):
+                for index in handle.link_lookup(ifname=name):
+                    counted = handle.get_links(index)[0].get_attr("IFLA_STATS64")
+                    return PortStatistics(  # what the host's end sends is what the machine receives
+                        received_bytes=counted["tx_bytes"],
+                        received_packets=counted["tx_packets"],
+                        received_dropped=counted["tx_dropped"],
+                        sent_bytes=counted["rx_bytes"],
+                        sent_packets=counted["rx_packets"],
+                        sent_dropped=counted["rx_dropped"],
+                    )
+        return None
 
-    def listen(self, network_id: str, address: str, port: int) -> socket.socket:
-        self._require_network(network_id)
-        with ExitStack() as undo:
-            listener = undo.enter_context(self._router_socket(network_id))
-            # Connections of a server that was killed may linger; they must not keep the next one out.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((address, port))
-            except OSError as exc:
-                raise PermanentError(f"cannot listen at {address}:{port} in network {network_id}: {exc}") from exc
-            listener.listen(LISTEN_BACKLOG)
-            undo.pop_all()
-            return listener
+    def on_link_lost(self, listener: LinkLostListener) -> None:
+        self._listeners.append(listener)
+        with self._locks_lock:
+            if self._link_watch is None:
+                self._link_watch = LinkWatch(self._fabric.namespace, self._tag, self._tell_of_lost_link)
+                self._link_watch.start()
+
+    def dial(self, vpc_id: str, address: str, port: int, *, timeout_s: float) -> socket.socket:
+        vpc = self._require_vpc(vpc_id)
+        router, subnets = names.router_namespace(self._tag, vpc_id), self._records.subnets_of(vpc_id)
+        return router_sockets.dial(router, vpc, subnets, address, port, timeout_s=timeout_s)
+
+    def listen(self, vpc_id: str, address: str, port: int) -> socket.socket:
+        self._require_vpc(vpc_id)
+        return router_sockets.listen(names.router_namespace(self._tag, vpc_id), address, port)
 
     def close(self) -> None:
-        """Nothing is held: handles are opened for each call."""
+        with self._locks_lock:
+            watch, self._link_watch = self._link_watch, None
+            supervisor, self._supervisor = self._supervisor, None
+        for thread in (watch, supervisor):
+            if thread is not None:
+                thread.close()
 
     @contextmanager
-    def _locked(self, network_id: str) -> Iterator[None]:
-        if not ID_PATTERN.match(network_id):
-            raise PermanentError(f"{network_id!r} is no network id")
+    def _locked(self, resource_id: str) -> Iterator[None]:
+        """Hold the lock of a subnet or VPC. A subnet's is taken before its VPC's, VPCs' in the order of their ids."""
+        check_id(resource_id)
         with self._locks_lock:
-            lock = self._locks.setdefault(network_id, threading.Lock())
+            lock = self._locks.setdefault(resource_id, threading.Lock())
         with lock:
             yield
 
-    def _router_socket(self, network_id: str) -> socket.socket:
-        """Return a TCP socket that belongs to the router's namespace for good. Never one of ours: see ADR 0004."""
-        try:
-            with entered(names.router_namespace(self._tag, network_id)):
-                return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        except NotFoundError as exc:
-            raise TransientError(f"the router of network {network_id} is not up") from exc
+    @contextmanager
+    def _locked_subnet(self, subnet_id: str) -> Iterator[SubnetSpec | None]:
+        """Hold the locks of a subnet and of the VPC it is in, and have its spec."""
+        with self._locked(subnet_id), ExitStack() as locks:
+            spec = self._records.subnet(subnet_id)
+            if spec is not None and spec.vpc_id is not None:
+                locks.enter_context(self._locked(spec.vpc_id))
+            yield spec
 
-    def _names(self, network_id: str) -> tuple[str, str, str]:
-        return (
-            names.bridge(self._tag, network_id),
-            names.router_namespace(self._tag, network_id),
-            names.router_veth(self._tag, network_id),
-        )
-
-    def _network_folder(self, network_id: str) -> Path:
-        return self._folder / network_id
-
-    def _dhcp(self, network_id: str) -> DHCPServer:
-        namespace = names.router_namespace(self._tag, network_id)
-        return DHCPServer(self._network_folder(network_id), namespace=namespace, interface=ROUTER_LEG)
-
-    def _read_spec(self, network_id: str) -> NetworkSpec | None:
-        record = read_record(self._network_folder(network_id) / "network.json")
-        return None if record is None else NetworkSpec(**record)
-
-    def _require_network(self, network_id: str) -> NetworkSpec:
-        spec = self._read_spec(network_id) if ID_PATTERN.match(network_id) else None
+    def _require_vpc(self, vpc_id: str) -> VPCSpec:
+        spec = self._records.vpc(check_id(vpc_id))
         if spec is None:
-            raise NotFoundError(f"network {network_id} is not on this host")
+            raise NotFoundError(f"VPC {vpc_id} is not on this host")
         return spec
 
-    def _read_ports(self, network_id: str) -> dict[str, PortSpec]:
-        record = read_record(self._network_folder(network_id) / "ports.json") or {}
-        return {nic_id: PortSpec(**port) for nic_id, port in record.items()}
+    # Making it so. The records say already what is wanted, and the locks are held.
 
-    def _write_ports(self, network_id: str, ports: dict[str, PortSpec]) -> None:
-        record = {nic_id: asdict(port) for nic_id, port in ports.items()}
-        write_record(self._network_folder(network_id) / "ports.json", record)
+    def _apply_vpc(self, vpc: VPCSpec) -> None:
+        ensure_router(names.router_namespace(self._tag, vpc.vpc_id))
+        for subnet in self._records.subnets_of(vpc.vpc_id):
+            self._ensure_segment(subnet)
+        self._apply_services(vpc)
 
-    def _remove(self, network_id: str) -> None:
-        bridge, router, leg = self._names(network_id)
-        folder = self._network_folder(network_id)
-        self._dhcp(network_id).stop()
+    def _ensure_segment(self, subnet: SubnetSpec) -> None:
+        links = [
+            name for nic_id in self._records.ports(subnet.subnet_id) for name in names.port_links(self._tag, nic_id)
+        ]
+        fabric, bridge = self._fabric.namespace, names.bridge(self._tag, subnet.subnet_id)
+        ensure_bridge(fabric, bridge, mtu=subnet.mtu, ports=links)
+        if subnet.vpc_id is not None and subnet.cidr is not None and subnet.gateway is not None:
+            ensure_leg(
+                fabric,
+                bridge=bridge,
+                outer=names.router_veth(self._tag, subnet.subnet_id),
+                router=names.router_namespace(self._tag, subnet.vpc_id),
+                inner=names.router_end(subnet.subnet_id),
+                gateway=subnet.gateway,
+                cidr=subnet.cidr,
+                mtu=subnet.mtu,
+            )
+
+    def _apply_services(self, vpc: VPCSpec) -> None:
+        """Bring routes, DHCP and DNS of a VPC whose legs are there to the records."""
+        subnets = self._records.subnets_of(vpc.vpc_id)
+        apply_routes(names.router_namespace(self._tag, vpc.vpc_id), table_of(vpc, subnets))
+        self._apply_dhcp(vpc, subnets)
+
+    def _apply_dhcp(self, vpc: VPCSpec, subnets: list[SubnetSpec]) -> None:
+        ports = [port for subnet in subnets for port in self._fitting_ports(subnet)]
+        self._dhcp(vpc.vpc_id).ensure(vpc, subnets, ports)
+
+    def _apply_subnet(self, spec: SubnetSpec, before: SubnetSpec | None) -> None:
+        if before is not None and before.vpc_id is not None and before.vpc_id != spec.vpc_id:
+            remove_link(self._fabric.namespace, names.router_veth(self._tag, spec.subnet_id))
+            if (left := self._records.vpc(before.vpc_id)) is not None:
+                self._apply_vpc(left)
+        vpc = None if spec.vpc_id is None else self._require_vpc(spec.vpc_id)
+        if vpc is None:
+            self._ensure_segment(spec)
+        elif namespace_exists(names.router_namespace(self._tag, vpc.vpc_id)):
+            self._ensure_segment(spec)
+            self._apply_services(vpc)
+        else:
+            self._apply_vpc(vpc)
+        old, new = set() if before is None else self._elements(before), self._elements(spec)
+        if old != new:
+            self._filter.change(removed=old - new, present=new - old)
+        elif new:
+            self._filter.check()
+
+    def _apply_port(self, subnet: SubnetSpec, spec: PortSpec, before: PortSpec | None) -> None:
+        if subnet.vpc_id is not None:
+            vpc = self._require_vpc(subnet.vpc_id)
+            if namespace_exists(names.router_namespace(self._tag, vpc.vpc_id)):
+                self._apply_dhcp(vpc, self._records.subnets_of(vpc.vpc_id))
+            else:
+                self._apply_vpc(vpc)
+        old = set() if before is None else self._elements_of_port(subnet, before)
+        self._filter.change(removed=old, present=self._elements_of_port(subnet, spec))
+
+    def _drop_port(self, subnet: SubnetSpec, port: PortSpec) -> None:
+        left = self._records.ports(subnet.subnet_id)
+        left.pop(port.nic_id, None)
+        self._records.write_ports(subnet.subnet_id, left.values())
+        with contextlib.suppress(NotFoundError):  # the fabric or the router is gone, and all of this with it
+            self._filter.change(removed=self._elements_of_port(subnet, port), present=set())
+            if subnet.vpc_id is not None:
+                vpc = self._require_vpc(subnet.vpc_id)
+                self._apply_dhcp(vpc, self._records.subnets_of(vpc.vpc_id))
+
+    def _remove_subnet(self, subnet_id: str, spec: SubnetSpec | None) -> None:
+        if spec is not None:
+            elements = self._elements(spec)
+            # The filter may be made anew from the records: they must not name what goes.
+            self._records.write_ports(subnet_id, ())
+            self._records.write_subnet(dataclasses.replace(spec, reservations=()))
+            with contextlib.suppress(NotFoundError):
+                self._filter.change(removed=elements, present=set())
         with contextlib.suppress(NotFoundError):  # the fabric is gone, and all links with it
-            remove_router(self._fabric.namespace, router=router, leg=leg)
-            remove_bridge(self._fabric.namespace, bridge)
-        if folder.exists():
-            shutil.rmtree(folder)
+            remove_link(self._fabric.namespace, names.router_veth(self._tag, subnet_id))
+            remove_link(self._fabric.namespace, names.bridge(self._tag, subnet_id))
+        self._records.forget_subnet(subnet_id)
+        if spec is not None and spec.vpc_id is not None and (vpc := self._records.vpc(spec.vpc_id)) is not None:
+            with contextlib.suppress(NotFoundError):
+                self._apply_services(vpc)
+
+    def _remove_vpc(self, vpc_id: str) -> None:
+        self._supervised.discard(vpc_id)
+        self._dhcp(vpc_id).stop()
+        remove_router(names.router_namespace(self._tag, vpc_id))
+        self._records.forget_vpc(vpc_id)
+
+    # A call that fails leaves what was there before.
+
+    def _restore_vpc(self, before: VPCSpec) -> None:
+        self._records.write_vpc(before)
+        with _as_well_as_can_be(f"VPC {before.vpc_id}"):
+            self._apply_vpc(before)
+
+    def _restore_subnet(self, failed: SubnetSpec, before: SubnetSpec | None) -> None:
+        with _as_well_as_can_be(f"subnet {failed.subnet_id}"):
+            if before is None:
+                self._remove_subnet(failed.subnet_id, failed)
+            else:
+                self._records.write_subnet(before)
+                self._apply_subnet(before, failed)
+
+    def _restore_port(self, subnet: SubnetSpec, failed: PortSpec, before: PortSpec | None) -> None:
+        with _as_well_as_can_be(f"NIC {failed.nic_id}"):
+            if before is None:
+                self._drop_port(subnet, failed)
+            else:
+                ports = self._records.ports(subnet.subnet_id) | {before.nic_id: before}
+                self._records.write_ports(subnet.subnet_id, ports.values())
+                self._apply_port(subnet, before, failed)
+
+    # What the packet filter and DHCP are told.
+
+    def _fitting_ports(self, subnet: SubnetSpec) -> list[PortSpec]:
+        return [fitting(port, subnet) for port in self._records.ports(subnet.subnet_id).values()]
+
+    def _elements(self, subnet: SubnetSpec) -> set[Element]:
+        return subnet_elements(self._tag, subnet, self._fitting_ports(subnet), self._records.number_of)
+
+    def _elements_of_port(self, subnet: SubnetSpec, port: PortSpec) -> set[Element]:
+        return port_elements(self._tag, subnet, fitting(port, subnet), self._records.number_of)
+
+    def _all_elements(self) -> set[Element]:
+        found = (self._records.subnet(subnet_id) for subnet_id in self._records.subnet_ids())
+        return {element for subnet in found if subnet is not None for element in self._elements(subnet)}
+
+    def _dhcp(self, vpc_id: str) -> DHCPServer:
+        return DHCPServer(self._records.vpc_folder(vpc_id), namespace=names.router_namespace(self._tag, vpc_id))
+
+    # What is looked after in the background.
+
+    def _supervise(self, vpc_id: str) -> None:
+        """Restart the VPC's DHCP server whenever it dies; those of an earlier server of ours as well."""
+        with self._locks_lock:
+            self._supervised.add(vpc_id)
+            if self._supervisor is None:
+                self._supervised.update(self._records.vpc_ids())
+                self._supervisor = Repeating(
+                    self._revive_dhcp_servers, interval_s=SUPERVISE_INTERVAL_S, name=f"dhcp-{self._tag}"
+                )
+                self._supervisor.start()
+
+    def _revive_dhcp_servers(self) -> None:
+        for vpc_id in list(self._supervised):
+            if self._dhcp(vpc_id).is_running:
+                continue
+            with self._locked(vpc_id):
+                vpc, subnets = self._records.vpc(vpc_id), self._records.subnets_of(vpc_id)
+                is_up = namespace_exists(names.router_namespace(self._tag, vpc_id))
+                if vpc is None or not subnets or not is_up or self._dhcp(vpc_id).is_running:
+                    continue
+                try:
+                    self._apply_dhcp(vpc, subnets)
+                    logger.warning("the DHCP server of VPC %s had died and was started again", vpc_id)
+                except DriverError as exc:
+                    logger.error("the DHCP server of VPC %s cannot be started again: %s", vpc_id, exc)
+
+    def _tell_of_lost_link(self, nic_suffix: str) -> None:
+        nic_id = f"{NIC}-{nic_suffix}"
+        if any(nic_id in self._records.ports(subnet_id) for subnet_id in self._records.subnet_ids()):
+            for listener in list(self._listeners):
+                listener(nic_id)
 
 
-def _check_network(spec: NetworkSpec) -> None:
-    """Refuse what would not fit the configuration files: they have no quoting."""
+def table_of(vpc: VPCSpec, subnets: list[SubnetSpec]) -> list[TableRoute]:
+    """Return the routes of a VPC: its subnets, and for each other destination a gateway on one of them or a refusal.
+
+    A next hop that is on no subnet (any more, or not yet) refuses: nothing else may catch the packet.
+    """
+    connected = {
+        ipaddress.IPv4Network(subnet.cidr): TableRoute(
+            subnet.cidr, names.router_end(subnet.subnet_id), source=subnet.gateway
+        )
+        for subnet in subnets
+        if subnet.cidr is not None and subnet.gateway is not None
+    }
+    routes = list(connected.values())
+    for route in vpc.routes:
+        if ipaddress.IPv4Network(route.destination) in connected:  # a subnet's own block is its own
+            continue
+        links = (
+            each.link
+            for block, each in connected.items()
+            if route.next_hop and ipaddress.IPv4Address(route.next_hop) in block
+        )
+        link = next(links, "")
+        routes.append(TableRoute(route.destination, link, route.next_hop if link else ""))
+    return routes
+
+
+def fitting(port: PortSpec, subnet: SubnetSpec) -> PortSpec:
+    """Return the port with the addresses that its subnet has now: it may have joined another VPC since."""
+    if subnet.cidr is None:
+        return port
+    block = ipaddress.IPv4Network(subnet.cidr)
+    inside = tuple(address for address in port.addresses if ipaddress.IPv4Address(address) in block)
+    return port if inside == port.addresses else dataclasses.replace(port, addresses=inside)
+
+
+@contextmanager
+def _as_well_as_can_be(what: str) -> Iterator[None]:
+    """Go on when the block fails: the failure that led here is the one to tell."""
     try:
-        network = ipaddress.IPv4Network(spec.cidr)
-        gateway = ipaddress.IPv4Address(spec.gateway)
-    except ValueError as exc:
-        raise PermanentError(f"network {spec.network_id}: {exc}") from exc
-    if gateway not in network or network.overlaps(ipaddress.IPv4Network(f"{METADATA_ADDRESS}/32")):
-        raise PermanentError(f"network {spec.network_id}: the gateway {gateway} does not fit {network}")
-    if not DOMAIN_PATTERN.match(spec.dns_domain):
-        raise PermanentError(f"network {spec.network_id}: {spec.dns_domain!r} is no domain name")
-
-
-def _check_port(spec: PortSpec, network: NetworkSpec) -> None:
-    try:
-        address = ipaddress.IPv4Address(spec.address)
-    except ValueError as exc:
-        raise PermanentError(f"NIC {spec.nic_id}: {exc}") from exc
-    if address not in ipaddress.IPv4Network(network.cidr) or spec.address == network.gateway:
-        raise PermanentError(f"NIC {spec.nic_id}: {address} is no guest address of {network.cidr}")
-    if not MAC_PATTERN.match(spec.mac):
-        raise PermanentError(f"NIC {spec.nic_id}: {spec.mac!r} is no MAC address in lower case")
-    if not HOSTNAME_PATTERN.match(spec.hostname):
-        raise PermanentError(f"NIC {spec.nic_id}: {spec.hostname!r} is no host name")
-
-
-def _check_unclaimed(spec: PortSpec, ports: dict[str, PortSpec]) -> None:
-    for other in ports.values():
-        if other.nic_id != spec.nic_id and (other.address == spec.address or other.mac == spec.mac):
-            raise PermanentError(f"NIC {spec.nic_id}: address or MAC is reserved for {other.nic_id}")
+        yield
+    except DriverError as exc:
+        logger.error("%s could not be brought back to what it was: %s", what, exc)

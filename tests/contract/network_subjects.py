@@ -6,52 +6,80 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _pytest.mark import ParameterSet  # pytest.param returns it and pytest does not export it
 
-from iaas.drivers.interface import NetworkDriver, NetworkSpec, PortSpec
+from iaas.drivers.interface import NetworkDriver, PortSpec, SubnetSpec, VPCSpec
 from iaas.drivers.linux.network import LinuxNetworkDriver
-from iaas.drivers.sim.network import SimNetworkDriver
-from iaas.drivers.sim.world import SimWorld
 from iaas.kernel.clock import CloudClock
-from iaas.kernel.ids import NETWORK, NIC, IdSource
+from iaas.kernel.ids import NIC, SUBNET, VPC, IdSource
 from tests.real_host import RealHost
+
+OWNER = "proj-aaaaaaaa"
 
 
 @dataclass
 class NetworkSubject:
     """A driver under test.
 
-    ``reopen`` returns a driver over the same state, as after a restart. Networks made with ``network``
-    are removed when the test ends.
+    ``reopen`` returns a driver over the same state, as after a restart. What was made by the methods below is
+    removed when the test ends.
     """
 
     driver: NetworkDriver
     reopen: Callable[[], NetworkDriver]
     host: RealHost | None = None
     ids: IdSource = field(default_factory=IdSource)
-    made: list[str] = field(default_factory=list)
+    made_subnets: list[str] = field(default_factory=list)
+    made_vpcs: list[str] = field(default_factory=list)
 
-    def network(self, *, cidr: str = "10.77.0.0/24", gateway: str = "10.77.0.1", mtu: int = 1500) -> NetworkSpec:
-        """Return the spec of a network that nobody has ensured yet."""
-        spec = NetworkSpec(network_id=self.ids.new(NETWORK), cidr=cidr, gateway=gateway, mtu=mtu)
-        self.made.append(spec.network_id)
+    def vpc_spec(self, *, cidr: str = "10.77.0.0/16", **more: Any) -> VPCSpec:
+        """Return the spec of a VPC that nobody has ensured yet."""
+        spec = VPCSpec(vpc_id=self.ids.new(VPC), cidr=cidr, **more)
+        self.made_vpcs.append(spec.vpc_id)
         return spec
 
-    def port(self, network: NetworkSpec, *, address: str = "10.77.0.10", hostname: str = "web") -> PortSpec:
-        """Return the spec of a port with a fresh MAC."""
+    def vpc(self, *, cidr: str = "10.77.0.0/16", **more: Any) -> VPCSpec:
+        """Return a VPC that is there."""
+        spec = self.vpc_spec(cidr=cidr, **more)
+        self.driver.ensure_vpc(spec)
+        return spec
+
+    def subnet_spec(self, vpc: VPCSpec | None, *, cidr: str = "10.77.0.0/24", **more: Any) -> SubnetSpec:
+        """Return the spec of a subnet that nobody has ensured yet; its gateway is the block's first address."""
+        subnet_id = self.ids.new(SUBNET)
+        self.made_subnets.append(subnet_id)
+        if vpc is None:
+            return SubnetSpec(subnet_id=subnet_id, **more)
+        gateway = more.pop("gateway", cidr.rpartition(".")[0] + ".1")
+        return SubnetSpec(subnet_id=subnet_id, vpc_id=vpc.vpc_id, cidr=cidr, gateway=gateway, **more)
+
+    def subnet(self, vpc: VPCSpec | None, *, cidr: str = "10.77.0.0/24", **more: Any) -> SubnetSpec:
+        """Return a subnet that is there."""
+        spec = self.subnet_spec(vpc, cidr=cidr, **more)
+        self.driver.ensure_subnet(spec)
+        return spec
+
+    def port_spec(self, subnet: SubnetSpec, *addresses: str, owner: str = OWNER, **more: Any) -> PortSpec:
+        """Return the spec of a port with a fresh MAC, unless one is given."""
+        mac = more.pop("mac", None) or self.ids.mac()
         return PortSpec(
-            nic_id=self.ids.new(NIC),
-            network_id=network.network_id,
-            mac=self.ids.mac(),
-            address=address,
-            hostname=hostname,
+            nic_id=self.ids.new(NIC), subnet_id=subnet.subnet_id, mac=mac, owner=owner, addresses=addresses, **more
         )
 
+    def port(self, subnet: SubnetSpec, *addresses: str, owner: str = OWNER, **more: Any) -> PortSpec:
+        """Return a port that is there."""
+        spec = self.port_spec(subnet, *addresses, owner=owner, **more)
+        self.driver.ensure_port(spec)
+        return spec
+
     def close(self) -> None:
-        for network_id in self.made:
-            self.driver.remove_network(network_id)
+        for subnet_id in self.made_subnets:
+            self.driver.remove_subnet(subnet_id)
+        for vpc_id in self.made_vpcs:
+            self.driver.remove_vpc(vpc_id)
         self.driver.close()
 
 
@@ -67,6 +95,9 @@ def linux(request: pytest.FixtureRequest) -> NetworkSubject:
 
 def sim(request: pytest.FixtureRequest) -> NetworkSubject:
     """The simulation; a reopened driver reads the world's file anew."""
+    from iaas.drivers.sim.network import SimNetworkDriver
+    from iaas.drivers.sim.world import SimWorld
+
     path: Path = request.getfixturevalue("tmp_path") / "world.db"
     clock = CloudClock(scale=0)
     worlds = ExitStack()
