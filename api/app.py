@@ -17,7 +17,24 @@ from iaas.api import access, idempotency, metrics_page, wiring
 from iaas.api.inside import tenant_api
 from iaas.api.requests import MAX_BODY_BYTES, refuse_unknown_query
 from iaas.api.turns import InTurns
-from iaas.api.v1 import catalog, doctor, errors, events, identity, instances, jobs, key_pairs, meta, quotas
+from iaas.api.v1 import (
+    address_reservations,
+    catalog,
+    doctor,
+    errors,
+    events,
+    identity,
+    instances,
+    jobs,
+    key_pairs,
+    meta,
+    nics,
+    quotas,
+    reachability,
+    subnets,
+    vpc_entries,
+    vpcs,
+)
 from iaas.api.v1.document import complete
 from iaas.api.v1.schemas import ProblemSchema, Time
 from iaas.cloud import Cloud
@@ -27,6 +44,7 @@ from iaas.services.access import require
 
 DOCS = "/v1/docs"
 NO_ROUTE = "(none)"  # the label of requests that no route answers
+_NETWORKS = (vpcs, vpc_entries, subnets, nics, address_reservations, reachability)
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9_.:-]{1,64}$")
 
 log = structlog.get_logger(__name__)
@@ -73,7 +91,7 @@ def create_app(cloud: Cloud, *, proxy_url: str | None = None, metrics_open: bool
     api.register_field(Time, "string", "date-time")
     api.spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
     api.spec.components.schema("Problem", schema=ProblemSchema)
-    for module in (instances, jobs, events, doctor, key_pairs, catalog, identity, quotas, meta):
+    for module in (instances, jobs, events, doctor, key_pairs, catalog, identity, quotas, meta, *_NETWORKS):
         api.register_blueprint(module.blp, url_prefix="/v1")
     errors.register(app)
     _add_pages(app, api)

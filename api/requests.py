@@ -13,7 +13,7 @@ from marshmallow import RAISE, Schema
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
-from iaas.kernel.errors import FieldError, InvalidInput, MalformedRequest, NotFound
+from iaas.kernel.errors import FieldError, InvalidInput, MalformedRequest, NotFound, PreconditionFailed
 from iaas.resources.common import Principal
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -27,6 +27,21 @@ def principal() -> Principal:
     """Return who asks; the authentication has put it there."""
     found: Principal = g.principal
     return found
+
+
+def if_generation() -> int | None:
+    """Return the generation named by If-Match; None without the header or for ``*``.
+
+    Raises:
+        PreconditionFailed: it is no generation at all, so it cannot match.
+    """
+    header = request.headers.get("If-Match")
+    if header is None or header.strip() == "*":
+        return None
+    text = header.strip().removeprefix("W/").strip('"')
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        raise PreconditionFailed("If-Match must be an ETag that this server gave")
+    return int(text)
 
 
 class StrictParser(FlaskParser):

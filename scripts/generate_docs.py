@@ -21,6 +21,7 @@ from iaas.kernel.clock import CloudClock
 from iaas.kernel.ids import IdSource
 from iaas.transitions import MOVES, Move
 
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
@@ -95,13 +96,13 @@ def roles() -> str:
         "project; beyond it an admin sees and changes projects, their quotas, and what is everybody's (hosts, zones,",
         "flavors, images). Nobody makes or revokes a credential with a higher role than his own.",
         "",
-        "| path | " + " | ".join(("GET", "POST", "PATCH", "DELETE")) + " |",
-        "|---|---|---|---|---|",
+        "| path | " + " | ".join(METHODS) + " |",
+        "|---|" + "---|" * len(METHODS),
     ]
     for rule, methods in access.ROUTES.items():
         cells = (
             (role.value if (role := methods[method]) else "everybody") if method in methods else ""
-            for method in ("GET", "POST", "PATCH", "DELETE")
+            for method in METHODS
         )
         shown = rule.replace("<path:", "{").replace("<", "{").replace(">", "}")
         lines.append(f"| `{shown}` | {' | '.join(cells)} |")

@@ -14,7 +14,7 @@ from iaas.api import access
 from iaas.api.v1.schemas import NAME
 from iaas.resources.common import Role
 
-METHODS = ("get", "post", "patch", "delete")
+METHODS = ("get", "post", "put", "patch", "delete")
 GUARDED: Mapping[str, Any] = {"x-if-match": True}
 """For ``blp.doc`` of a view that honours If-Match."""
 TAGGED: Mapping[str, Any] = {"x-etag": True}
@@ -196,9 +196,11 @@ def operation_id(path: str, method: str) -> str:
         words += [collection.removesuffix("s") if is_one else collection, *filter(None, [suffix])]
     if "actions" in parts:
         return f"{parts[-1]}_{words[0]}"
-    verb = {"get": "get", "post": "create", "patch": "update", "delete": "delete"}[method]
-    if method == "get" and parts[-1].endswith("s") and not parts[-1].startswith("capabilit"):
+    verb = {"get": "get", "post": "create", "put": "replace", "patch": "update", "delete": "delete"}[method]
+    if method == "get" and parts[-1].endswith("s") and not parts[-1].startswith(("capabilit", "statistic")):
         verb = "list"
+    if parts == ["reachability"]:
+        verb = "check"
     return "_".join([verb, *words])
 
 
@@ -214,25 +216,37 @@ def _add_links(path: str, method: str, operation: dict[str, Any], paths: Mapping
         links: dict[str, Any] = {}
         for collection, pointer in _ids_in(path, method, schema):
             for target, _, other in _operations(paths):
-                match = re.fullmatch(re.escape(collection) + r"/\{(\w+)\}(/.*)?", target)
+                match = re.fullmatch(re.escape(collection) + r"/\{(\w+)\}([^{]*)", target)
                 if match:
+                    outer = re.findall(r"\{(\w+)\}", collection)
                     links[other["operationId"]] = {
                         "operationId": other["operationId"],
-                        "parameters": {match[1]: f"$response.body#{pointer}"},
+                        "parameters": {
+                            **{name: f"$request.path.{name}" for name in outer},
+                            match[1]: f"$response.body#{pointer}",
+                        },
                     }
         if links:
             response["links"] = links
 
 
 def _ids_in(path: str, method: str, schema: str) -> Iterator[tuple[str, str]]:
-    """Yield (collection, where its id is in the answer)."""
+    """Yield (collection, where its id is in the answer); a nested one is that of the same parent."""
     if schema == "Accepted":
         yield "/v1/instances", "/instance/id"
         yield "/v1/jobs", "/job/id"
     elif schema == "BatchAccepted":
         yield "/v1/instances", "/instances/0/id"
         yield "/v1/jobs", "/jobs/0/id"
-    elif schema.endswith("List") and "{" not in path:
+    elif schema.endswith("Accepted"):
+        yield "/v1/jobs", "/job/id"
+        collection = re.sub(r"/\{\w+\}$", "", path.partition("/actions/")[0].partition(":")[0])
+        things = collection.rpartition("/")[2]
+        if schema == "RoutesAccepted":
+            yield collection, "/routes/0/id"
+        elif schema != "JobAccepted":
+            yield collection, f"/{things.removesuffix('s')}/id"
+    elif schema.endswith("List"):
         yield path, "/items/0/id"
     elif method == "post" and "{" not in path:
         yield path, "/id"

@@ -7,16 +7,18 @@ import binascii
 import json
 from typing import Any
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 from flask.views import MethodView
 from marshmallow import Schema, fields, validate
 
 from iaas.api.idempotency import Reply, respond, respond_after
-from iaas.api.requests import Blueprint, principal
+from iaas.api.requests import Blueprint, if_generation, principal
 from iaas.api.v1.document import GUARDED, TAGGED
 from iaas.api.v1.dumping import ValueSchema, page_response, prepared_json
 from iaas.api.v1.jobs import JobSchema
 from iaas.api.v1.loading import PlainSchema
+from iaas.api.v1.network_fields import reference_field
+from iaas.api.v1.nics import NewNICSchema, nic_values
 from iaas.api.v1.schemas import (
     NAME,
     FailureSchema,
@@ -30,7 +32,7 @@ from iaas.api.v1.schemas import (
     listing_schema,
 )
 from iaas.api.wiring import cloud
-from iaas.kernel.errors import FieldError, InvalidInput, PreconditionFailed
+from iaas.kernel.errors import FieldError, InvalidInput
 from iaas.resources.instances import (
     ExecOutcome,
     Instance,
@@ -41,23 +43,34 @@ from iaas.resources.instances import (
     PlacementWish,
 )
 from iaas.resources.jobs import Job
+from iaas.resources.networks import NewNIC
 
 blp = Blueprint("instances", __name__, description="VMs and container machines, one and the same to their tenant.")
 
 KINDS = ("vm", "container")
 MAX_BATCH = 1000
+MAX_NICS = 64  # of any flavor
 _VCPUS = validate.Range(1, 512)
 _MEMORY_MIB = validate.Range(64, 4_194_304)
 _ROOT_DISK_GIB = validate.Range(1, 65_536)
 _STOP_TIMEOUT_S = validate.Range(0, 3600)
 
 
-class NICSchema(Schema):
+class InstanceNICSchema(Schema):
     id = fields.String()
-    network_id = fields.String()
+    subnet_id = fields.String()
+    vpc_id = fields.String(allow_none=True)
     mac = fields.String()
     address = fields.String(allow_none=True)
+    secondary_addresses = fields.List(fields.String())
     device_index = fields.Integer()
+
+
+class InstanceNICWishSchema(NewNICSchema):
+    """A new NIC on ``subnet`` (the zone's basic one when absent), or ``nic``: one that there is."""
+
+    subnet = reference_field()
+    nic = reference_field()
 
 
 class InstanceSchema(ValueSchema):
@@ -83,7 +96,8 @@ class InstanceSchema(ValueSchema):
     key_pairs = fields.List(fields.String())
     nesting = fields.Boolean()
     privileged = fields.Boolean()
-    nics = fields.List(fields.Nested(NICSchema))
+    metadata_labels = fields.Boolean(metadata={"description": "its guest may read its labels"})
+    nics = fields.List(fields.Nested(InstanceNICSchema))
     address = fields.String(allow_none=True)
     host_id = fields.String(allow_none=True)
     placement = fields.Dict(allow_none=True, metadata={"description": "the rules it was placed by"})
@@ -137,6 +151,12 @@ class NewInstanceSchema(PlainSchema):
     labels = LabelsField()
     nesting = StrictBoolean()
     privileged = StrictBoolean()
+    metadata_labels = StrictBoolean(metadata={"description": "let its guest read its labels"})
+    nics = fields.List(
+        fields.Nested(InstanceNICWishSchema),
+        validate=validate.Length(max=MAX_NICS),
+        metadata={"description": "in their order; one on the zone's basic subnet when absent, none when empty"},
+    )
     placement = fields.Nested(PlacementSchema)
 
 
@@ -360,21 +380,6 @@ class Console(MethodView):
         return {"output": cloud().instances.console(principal(), instance, tail_bytes=query["tail_bytes"])}
 
 
-def if_generation() -> int | None:
-    """Return the generation named by If-Match; None without the header or for ``*``.
-
-    Raises:
-        PreconditionFailed: it is no generation at all, so it cannot match.
-    """
-    header = request.headers.get("If-Match")
-    if header is None or header.strip() == "*":
-        return None
-    text = header.strip().removeprefix("W/").strip('"')
-    if not text.isascii() or not text.isdigit() or len(text) > 15:
-        raise PreconditionFailed("If-Match must be an ETag that this server gave")
-    return int(text)
-
-
 def _wish(body: dict[str, Any], prefix: str = "") -> NewInstance:
     encoding = body.pop("user_data_encoding")
     user_data = body.pop("user_data", None)
@@ -388,8 +393,10 @@ def _wish(body: dict[str, Any], prefix: str = "") -> NewInstance:
                 f"{field}: is not base64", errors=[FieldError(field, "invalid", "is not base64")]
             ) from error
     placement = _placement(body.pop("placement", None))
-    key_pairs = tuple(body.get("key_pairs", ()))
-    return NewInstance(**{**body, "key_pairs": key_pairs}, user_data=raw, placement=placement)
+    wish = {**body, "key_pairs": tuple(body.get("key_pairs", ()))}
+    if "nics" in body:
+        wish["nics"] = tuple(NewNIC(**nic_values(one)) for one in body["nics"])
+    return NewInstance(**wish, user_data=raw, placement=placement)
 
 
 def _placement(body: dict[str, Any] | None) -> PlacementWish | None:

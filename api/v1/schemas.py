@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from marshmallow import Schema, fields, post_load, validate
 
@@ -103,6 +104,9 @@ class ProblemSchema(Schema):
 class PageQuery(Schema):
     """The parameters of every list."""
 
+    FILTERS: ClassVar[Mapping[str, str]] = {}
+    """Further parameters that a column must be equal to: name to column."""
+
     limit = fields.Integer(load_default=100, validate=validate.Range(1, 1000))
     cursor = fields.String(validate=validate.Length(1, 1024))
     sort = fields.String(load_default="-created_at", validate=validate.Length(1, 64))
@@ -119,7 +123,7 @@ class PageQuery(Schema):
         selector = data.pop("label_selector", "")
         filters: dict[str, str] = {
             name: data.pop(name) for name in ("name", "status", "kind", "zone", "action") if name in data
-        }
+        } | {column: data.pop(name) for name, column in self.FILTERS.items() if name in data}
         return {"listing": Listing(page=page, filters=filters, labels=parse_selector(selector)), **data}
 
 

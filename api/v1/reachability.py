@@ -1,0 +1,94 @@
+"""/v1/reachability: would a packet arrive, and if not, what stops it?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+from flask.views import MethodView
+from marshmallow import Schema, fields, validate
+
+from iaas.api.idempotency import Reply, respond_after
+from iaas.api.requests import Blueprint, principal
+from iaas.api.v1.network_fields import address_field, reference_field
+from iaas.api.v1.schemas import StrictInteger
+from iaas.api.wiring import cloud
+from iaas.kernel.errors import FieldError, InvalidInput
+from iaas.reachability import Direction, Element, Protocol, Verdict
+
+blp = Blueprint("reachability", __name__, description="Who reaches whom, and what decides.")
+
+
+class EndSchema(Schema):
+    """A ``nic``, or an ``address`` of a ``vpc``."""
+
+    nic = reference_field()
+    vpc = reference_field()
+    address = address_field()
+
+
+class QuestionSchema(Schema):
+    source = fields.Nested(EndSchema, required=True)
+    target = fields.Nested(EndSchema, required=True)
+    protocol = fields.String(
+        load_default=Protocol.ICMP.value, validate=validate.OneOf([each.value for each in Protocol])
+    )
+    port = StrictInteger(validate=validate.Range(1, 65535), metadata={"description": "of the target, for tcp and udp"})
+
+
+class HopSchema(Schema):
+    """One decision on the way. Where ``passed`` is false the packet was lost; ``rule`` says why."""
+
+    direction = fields.String(validate=validate.OneOf([each.value for each in Direction]))
+    element = fields.String(validate=validate.OneOf([each.value for each in Element]))
+    id = fields.String()
+    passed = fields.Boolean()
+    rule = fields.String()
+    detail = fields.String()
+
+
+class VerdictSchema(Schema):
+    """``path`` has all decisions in their order, those on the way back after those on the way there."""
+
+    reachable = fields.Boolean()
+    reason = fields.String()
+    message = fields.String()
+    path = fields.List(fields.Nested(HopSchema))
+
+
+_VERDICT = VerdictSchema()
+
+
+@blp.route("/reachability")
+class Reachability(MethodView):
+    @blp.arguments(QuestionSchema)
+    @blp.response(200, VerdictSchema)
+    @blp.alt_response(404)  # a NIC or VPC that is not one's own
+    def post(self, body: dict[str, Any]) -> Response:
+        """Say whether a packet and its answer would arrive, hop by hop. Nothing is sent."""
+        who, source, target = principal(), _end(body, "source"), _end(body, "target")
+        return respond_after(
+            lambda: cloud().reachability.ask(
+                who, source=source, target=target, protocol=Protocol(body["protocol"]), port=body.get("port")
+            ),
+            _answer,
+        )
+
+
+def _answer(verdict: Verdict) -> Reply:
+    return Reply(200, _VERDICT.dump(verdict))
+
+
+def _end(body: dict[str, Any], field: str) -> str | tuple[str, str]:
+    """Return a NIC, or a VPC and an address in it.
+
+    Raises:
+        InvalidInput: it is neither, or both.
+    """
+    end = body[field]
+    if end.keys() == {"nic"}:
+        return str(end["nic"])
+    if end.keys() == {"vpc", "address"}:
+        return str(end["vpc"]), str(end["address"])
+    message = "must have a nic, or a vpc and an address"
+    raise InvalidInput(f"{field}: {message}", errors=[FieldError(field, "one_of", message)])
