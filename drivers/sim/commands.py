@@ -1,60 +1,22 @@
-"""The commands that simulated guests know."""
+"""The commands that simulated guests know, but for those of the network."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import stat
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from iaas.drivers.sim.command_table import USAGE, CommandTable, encoded, options_of, wrong
 from iaas.drivers.sim.guest_files import GuestFileError
 from iaas.drivers.sim.shell import Outcome
 
 if TYPE_CHECKING:
     from iaas.drivers.sim.guest import Guest
 
-USAGE = 2
+COMMANDS = CommandTable()
 _ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\", "\\0": "\0"}
-
-
-class OutOfTimeError(Exception):
-    """The command has used up the time it was given."""
-
-
-Command = Callable[["Guest", list[str], bytes], Outcome]
-COMMANDS: dict[str, Command] = {}
-
-
-def _command(*names: str) -> Callable[[Command], Command]:
-    def register(function: Command) -> Command:
-        COMMANDS.update(dict.fromkeys(names, function))
-        return function
-
-    return register
-
-
-def _text(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")
-
-
-def _wrong(name: str, message: str, exit_code: int = USAGE) -> Outcome:
-    return Outcome(exit_code, b"", f"{name}: {message}\n".encode(errors="replace"))
-
-
-def _options(arguments: list[str], known: str) -> tuple[set[str], list[str]] | None:
-    """Return the single-letter options and what follows them; None when one is not ``known``."""
-    found: set[str] = set()
-    for position, argument in enumerate(arguments):
-        if argument == "--":
-            return found, arguments[position + 1 :]
-        if len(argument) < 2 or not argument.startswith("-"):
-            return found, arguments[position:]
-        if not set(argument[1:]) <= set(known):
-            return None
-        found |= set(argument[1:])
-    return found, []
 
 
 def _read_all(guest: Guest, name: str, paths: list[str], stdin: bytes) -> Outcome:
@@ -66,48 +28,48 @@ def _read_all(guest: Guest, name: str, paths: list[str], stdin: bytes) -> Outcom
         try:
             out += stdin if path == "-" else guest.files.read(guest.files.absolute(path, guest.folder))
         except GuestFileError as exc:
-            err += _text(f"{name}: {path}: {exc}\n")
+            err += encoded(f"{name}: {path}: {exc}\n")
     return Outcome(1 if err else 0, out, err)
 
 
-@_command("true", "sync", ":")
+@COMMANDS.add("true", "sync", ":")
 def _true(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     return Outcome(0)
 
 
-@_command("false")
+@COMMANDS.add("false")
 def _false(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     return Outcome(1)
 
 
-@_command("echo")
+@COMMANDS.add("echo")
 def _echo(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     newline = "\n"
     if arguments[:1] == ["-n"]:
         arguments, newline = arguments[1:], ""
-    return Outcome(0, _text(" ".join(arguments) + newline))
+    return Outcome(0, encoded(" ".join(arguments) + newline))
 
 
-@_command("printf")
+@COMMANDS.add("printf")
 def _printf(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     if not arguments:
-        return _wrong("printf", "a format is missing")
+        return wrong("printf", "a format is missing")
     template = re.sub(r"\\[ntr0\\]", lambda match: _ESCAPES[match[0]], arguments[0])
     values = iter(arguments[1:])
-    return Outcome(0, _text(re.sub(r"%[sd%]", lambda m: "%" if m[0] == "%%" else next(values, ""), template)))
+    return Outcome(0, encoded(re.sub(r"%[sd%]", lambda m: "%" if m[0] == "%%" else next(values, ""), template)))
 
 
-@_command("cat")
+@COMMANDS.add("cat")
 def _cat(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     return _read_all(guest, "cat", arguments, stdin)
 
 
-@_command("head")
+@COMMANDS.add("head")
 def _head(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     return _part(guest, "head", arguments, stdin)
 
 
-@_command("tail")
+@COMMANDS.add("tail")
 def _tail(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     return _part(guest, "tail", arguments, stdin)
 
@@ -116,7 +78,7 @@ def _part(guest: Guest, name: str, arguments: list[str], stdin: bytes) -> Outcom
     unit, count = "-n", 10
     if arguments[:1] in (["-n"], ["-c"]):
         if len(arguments) < 2 or not arguments[1].isdecimal():
-            return _wrong(name, "invalid number")
+            return wrong(name, "invalid number")
         unit, count, arguments = arguments[0], int(arguments[1]), arguments[2:]
     if name == "head" and unit == "-c" and len(arguments) == 1:
         # The one way to read from a device that never ends.
@@ -131,11 +93,11 @@ def _part(guest: Guest, name: str, arguments: list[str], stdin: bytes) -> Outcom
     return outcome._replace(stdout=part)
 
 
-@_command("wc")
+@COMMANDS.add("wc")
 def _wc(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
-    parsed = _options(arguments, "lwc")
+    parsed = options_of(arguments, "lwc")
     if parsed is None:
-        return _wrong("wc", "option not simulated")
+        return wrong("wc", "option not simulated")
     outcome = _read_all(guest, "wc", parsed[1], stdin)
     counts = {
         "l": outcome.stdout.count(b"\n"),
@@ -143,44 +105,44 @@ def _wc(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
         "c": len(outcome.stdout),
     }
     shown = " ".join(str(counts[each]) for each in "lwc" if not parsed[0] or each in parsed[0])
-    return outcome._replace(stdout=_text(shown + "\n"))
+    return outcome._replace(stdout=encoded(shown + "\n"))
 
 
-@_command("grep")
+@COMMANDS.add("grep")
 def _grep(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
-    parsed = _options(arguments, "qivcEF")
+    parsed = options_of(arguments, "qivcEF")
     if parsed is None or not parsed[1]:
-        return _wrong("grep", "usage: grep [-qivcEF] PATTERN [FILE]...")
+        return wrong("grep", "usage: grep [-qivcEF] PATTERN [FILE]...")
     options, (pattern, *paths) = parsed
     try:
         wanted = re.compile(
-            _text(re.escape(pattern) if "F" in options else pattern), re.IGNORECASE if "i" in options else 0
+            encoded(re.escape(pattern) if "F" in options else pattern), re.IGNORECASE if "i" in options else 0
         )
     except re.error as exc:
-        return _wrong("grep", f"bad pattern: {exc}")
+        return wrong("grep", f"bad pattern: {exc}")
     source = _read_all(guest, "grep", paths, stdin)
     lines = [line for line in source.stdout.splitlines() if (wanted.search(line) is None) == ("v" in options)]
     out = b"".join(line + b"\n" for line in lines)
     if "c" in options:
-        out = _text(f"{len(lines)}\n")
+        out = encoded(f"{len(lines)}\n")
     code = USAGE if source.exit_code else int(not lines)
     return Outcome(code, b"" if "q" in options else out, source.stderr)
 
 
-@_command("sha256sum")
+@COMMANDS.add("sha256sum")
 def _sha256sum(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     out = ""
     for path in arguments or ["-"]:
         content = stdin if path == "-" else guest.files.read(guest.files.absolute(path, guest.folder))
         out += f"{hashlib.sha256(content).hexdigest()}  {path}\n"
-    return Outcome(0, _text(out))
+    return Outcome(0, encoded(out))
 
 
-@_command("ls")
+@COMMANDS.add("ls")
 def _ls(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
-    parsed = _options(arguments, "la1d")
+    parsed = options_of(arguments, "la1d")
     if parsed is None:
-        return _wrong("ls", "option not simulated")
+        return wrong("ls", "option not simulated")
     options, paths = parsed
     out, err = "", ""
     for shown in paths or ["."]:
@@ -192,7 +154,7 @@ def _ls(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
         for name in guest.files.names(path) if folder else [shown]:
             each = guest.files.absolute(name, path) if folder else path
             out += (_long(guest, each, name) if "l" in options else name) + "\n"
-    return Outcome(1 if err else 0, _text(out), _text(err))
+    return Outcome(1 if err else 0, encoded(out), encoded(err))
 
 
 def _long(guest: Guest, path: str, name: str) -> str:
@@ -201,21 +163,21 @@ def _long(guest: Guest, path: str, name: str) -> str:
     return f"{stat.filemode(mode)}    1 root     root     {size:>9} Jan  1 00:00 {name}"
 
 
-@_command("mkdir")
+@COMMANDS.add("mkdir")
 def _mkdir(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
-    parsed = _options(arguments, "p")
+    parsed = options_of(arguments, "p")
     if parsed is None or not parsed[1]:
-        return _wrong("mkdir", "usage: mkdir [-p] FOLDER...")
+        return wrong("mkdir", "usage: mkdir [-p] FOLDER...")
     for path in parsed[1]:
         guest.files.make_folder(guest.files.absolute(path, guest.folder), parents="p" in parsed[0])
     return Outcome(0)
 
 
-@_command("rm")
+@COMMANDS.add("rm")
 def _rm(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
-    parsed = _options(arguments, "rf")
+    parsed = options_of(arguments, "rf")
     if parsed is None:
-        return _wrong("rm", "option not simulated")
+        return wrong("rm", "option not simulated")
     options, paths = parsed
     for shown in paths:
         path = guest.files.absolute(shown, guest.folder)
@@ -224,14 +186,14 @@ def _rm(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     return Outcome(0)
 
 
-@_command("touch")
+@COMMANDS.add("touch")
 def _touch(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     for path in arguments:
         guest.files.write(guest.files.absolute(path, guest.folder), b"", append=True)
     return Outcome(0)
 
 
-@_command("tee")
+@COMMANDS.add("tee")
 def _tee(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     append = arguments[:1] == ["-a"]
     for path in arguments[1:] if append else arguments:
@@ -239,10 +201,10 @@ def _tee(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     return Outcome(0, stdin)
 
 
-@_command("chmod")
+@COMMANDS.add("chmod")
 def _chmod(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     if len(arguments) < 2 or not re.fullmatch(r"[0-7]{1,4}|\+x", arguments[0]):
-        return _wrong("chmod", "usage: chmod OCTAL|+x FILE...")
+        return wrong("chmod", "usage: chmod OCTAL|+x FILE...")
     for shown in arguments[1:]:
         path = guest.files.absolute(shown, guest.folder)
         bits = (guest.files.mode(path) or 0) & 0o7777 | 0o111 if arguments[0] == "+x" else int(arguments[0], 8)
@@ -250,7 +212,7 @@ def _chmod(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     return Outcome(0)
 
 
-@_command("test", "[")
+@COMMANDS.add("test", "[")
 def _test(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     if arguments[-1:] == ["]"]:
         arguments = arguments[:-1]
@@ -276,7 +238,7 @@ def _test(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
             try:
                 difference = int(left) - int(right)
             except ValueError:
-                return _wrong("test", "a number was expected")
+                return wrong("test", "a number was expected")
             holds = {
                 "-eq": difference == 0,
                 "-ne": difference != 0,
@@ -286,7 +248,7 @@ def _test(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
                 "-ge": difference >= 0,
             }[operator]
         case _:
-            return _wrong("test", "expression not simulated")
+            return wrong("test", "expression not simulated")
     return Outcome(int(holds == negated))
 
 
@@ -305,84 +267,69 @@ def _is(guest: Guest, operator: str, path: str) -> bool:
     }[operator]
 
 
-@_command("sleep")
+@COMMANDS.add("sleep")
 def _sleep(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     try:
         seconds = sum(float(each) for each in arguments)
     except ValueError:
-        return _wrong("sleep", "invalid number", 1)
+        return wrong("sleep", "invalid number", 1)
     guest.spend(max(seconds, 0.0))
     return Outcome(0)
 
 
-@_command("hostname")
+@COMMANDS.add("hostname")
 def _hostname(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     if arguments and not arguments[0].startswith("-"):
-        guest.files.write("/etc/hostname", _text(arguments[0] + "\n"))
+        guest.files.write("/etc/hostname", encoded(arguments[0] + "\n"))
         return Outcome(0)
-    return Outcome(0, _text(guest.hostname + "\n"))
+    return Outcome(0, encoded(guest.hostname + "\n"))
 
 
-@_command("uname")
+@COMMANDS.add("uname")
 def _uname(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
-    parsed = _options(arguments, "asnrvm")
+    parsed = options_of(arguments, "asnrvm")
     if parsed is None:
-        return _wrong("uname", "option not simulated")
+        return wrong("uname", "option not simulated")
     wanted = set("snrvm") if "a" in parsed[0] else parsed[0] or {"s"}
     values = {"s": "Linux", "n": guest.hostname, "r": "sim", "v": "#1", "m": "x86_64"}
-    return Outcome(0, _text(" ".join(value for letter, value in values.items() if letter in wanted) + "\n"))
+    return Outcome(0, encoded(" ".join(value for letter, value in values.items() if letter in wanted) + "\n"))
 
 
-@_command("id")
+@COMMANDS.add("id")
 def _id(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     if set(arguments) & {"-n", "-un", "-gn"}:
         return Outcome(0, b"root\n")
     return Outcome(0, b"0\n" if arguments else b"uid=0(root) gid=0(root) groups=0(root)\n")
 
 
-@_command("whoami")
+@COMMANDS.add("whoami")
 def _whoami(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     return Outcome(0, b"root\n")
 
 
-@_command("env")
+@COMMANDS.add("env")
 def _env(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
-    return Outcome(0, _text("".join(f"{name}={value}\n" for name, value in guest.env.items())))
+    return Outcome(0, encoded("".join(f"{name}={value}\n" for name, value in guest.env.items())))
 
 
-@_command("pwd")
+@COMMANDS.add("pwd")
 def _pwd(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
-    return Outcome(0, _text(guest.folder + "\n"))
+    return Outcome(0, encoded(guest.folder + "\n"))
 
 
-@_command("nproc")
+@COMMANDS.add("nproc")
 def _nproc(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
-    return Outcome(0, _text(f"{guest.facts.vcpus}\n"))
+    return Outcome(0, encoded(f"{guest.facts.vcpus}\n"))
 
 
-@_command("date")
+@COMMANDS.add("date")
 def _date(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     now = datetime.fromtimestamp(guest.facts.now_us / 1e6, UTC)
     wanted = next((each for each in arguments if each.startswith("+")), "+%a %b %e %H:%M:%S UTC %Y")
-    return Outcome(0, _text(now.strftime(wanted[1:]) + "\n"))
+    return Outcome(0, encoded(now.strftime(wanted[1:]) + "\n"))
 
 
-@_command("ip")
-def _ip(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
-    words = [each for each in arguments if not each.startswith("-")]
-    if not words or not ("address".startswith(words[0]) or "link".startswith(words[0])):
-        return _wrong("ip", "only 'ip addr' and 'ip link' are simulated", 1)
-    lines = ["1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536", "    link/loopback 00:00:00:00:00:00 brd 00:00:00:00:00:00"]
-    lines += [] if words[0].startswith("l") else ["    inet 127.0.0.1/8 scope host lo"]
-    for nic in guest.facts.nics:
-        lines.append(f"{nic.device_index + 2}: eth{nic.device_index}: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500")
-        lines.append(f"    link/ether {nic.mac} brd ff:ff:ff:ff:ff:ff")
-        if nic.address is not None and not words[0].startswith("l"):
-            lines.append(f"    inet {nic.address} scope global eth{nic.device_index}")
-    return Outcome(0, _text("\n".join(lines) + "\n"))
-
-
-@_command("sh", "ash", "bash")
+@COMMANDS.add("sh", "ash", "bash")
 def _sh(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     if arguments[:1] == ["-l"]:
         arguments = arguments[1:]
@@ -395,16 +342,16 @@ def _sh(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
             script = guest.files.read(guest.files.absolute(path, guest.folder)).decode(errors="surrogateescape")
             return guest.shell(script, stdin)
         case _:
-            return _wrong("sh", "option not simulated")
+            return wrong("sh", "option not simulated")
 
 
-@_command("poweroff", "halt")
+@COMMANDS.add("poweroff", "halt")
 def _poweroff(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     guest.power_request = "poweroff"
     return Outcome(0)
 
 
-@_command("reboot")
+@COMMANDS.add("reboot")
 def _reboot(guest: Guest, arguments: list[str], stdin: bytes) -> Outcome:
     guest.power_request = "reboot"
     return Outcome(0)

@@ -14,6 +14,8 @@ from iaas.drivers.interface import (
     MachineKind,
     MachineSpec,
     MachineState,
+    NICSpec,
+    NoCapacityError,
     NotFoundError,
     PermanentError,
     PowerState,
@@ -21,13 +23,14 @@ from iaas.drivers.interface import (
     UnsupportedError,
 )
 from iaas.drivers.interface.compute import LifecycleListener
-from iaas.drivers.sim import console, passages
+from iaas.drivers.sim import console, nics, passages
 from iaas.drivers.sim.guest import Guest
 from iaas.drivers.sim.guest_facts import read_facts
 from iaas.drivers.sim.guest_files import GuestFileError
 from iaas.drivers.sim.latency import Delay
 from iaas.drivers.sim.machines import (
     COLUMNS,
+    NIC_LIMIT,
     Machine,
     delete_machine,
     find_machine,
@@ -42,6 +45,7 @@ _COMMON = frozenset(
         ComputeCapability.CONSOLE,
         ComputeCapability.FILE_PUSH,
         ComputeCapability.GRACEFUL_STOP,
+        ComputeCapability.NIC_HOTPLUG,
     }
 )
 CAPABILITIES = {
@@ -78,6 +82,7 @@ class SimComputeDriver:
         Raises:
             NotFoundError: the image is not in this world.
             PermanentError: the id belongs to a machine of another kind, or a rebuild meets one that is not stopped.
+            NoCapacityError: more NICs than NIC_LIMIT.
             UnsupportedError: nesting or privileged for a kind without it.
         """
         if spec.kind is not self.kind:
@@ -92,6 +97,8 @@ class SimComputeDriver:
             now_us = self.world.now_us()
             present = find_machine(connection, spec.machine_id)
             if present is None:
+                if len(spec.nics) > NIC_LIMIT:
+                    raise NoCapacityError(f"machine {spec.machine_id} has no room for more than {NIC_LIMIT} NICs")
                 self._check_image(connection, spec.image_id)
                 made_us = now_us + self._delay_us(Delay.CREATE, spec.machine_id)
                 insert_machine(connection, spec, busy_until_us=made_us)
@@ -144,6 +151,37 @@ class SimComputeDriver:
                 )
                 if not changed.rowcount:
                     raise PermanentError(f"machine {machine_id} has no NIC {nic_id}")
+
+    def attach_nic(self, machine_id: str, nic: NICSpec) -> None:
+        """Give the machine one more NIC; a running guest has brought it up ``nic_up_s`` later.
+
+        Raises:
+            NotFoundError: there is no such machine.
+            PermanentError: another NIC has the device index, or the NIC is plugged in elsewhere.
+            NoCapacityError: the machine has NIC_LIMIT of them.
+        """
+        with self.world.write("attach_nic", machine_id) as connection:
+            nics.attach(self.world, connection, self._get(connection, machine_id), nic, self.world.now_us())
+
+    def detach_nic(self, machine_id: str, nic_id: str) -> None:
+        """Take a NIC away. The machine does not have it, or is absent: success.
+
+        Raises:
+            TransientError: the guest has not let go of it yet, as it needs ``nic_gone_s``, or (a VM's) boots.
+        """
+        with self.world.write("detach_nic", machine_id) as connection:
+            machine = self._find(connection, machine_id)
+            gone = machine is None or nics.detach(self.world, connection, machine, nic_id, self.world.now_us())
+        if not gone:  # after the commit: that the guest was asked must stay known
+            raise TransientError(f"the guest of machine {machine_id} has not let go of NIC {nic_id} yet")
+
+    def replug_nic(self, machine_id: str, nic_id: str) -> bool:
+        """Plug a NIC again whose link died with a namespace of the guest; False when it is fine or none of it."""
+        with self.world.write("replug_nic", machine_id) as connection:
+            machine = self._find(connection, machine_id)
+            if machine is None:
+                return False
+            return nics.replug(self.world, connection, machine, nic_id, self.world.now_us())
 
     def start_machine(self, machine_id: str) -> MachineState:
         """Start the machine; it is STARTING until ``next_change_at``. Running or starting already is success.
@@ -244,6 +282,7 @@ class SimComputeDriver:
                 stopped = passages.shut_down(self.world, connection, machine, now_us, announce=True)
             elif guest.power_request == "reboot":
                 passages.reboot(self.world, connection, machine, now_us)
+        self.world.report_lost(guest.lost_nic_ids)
         if stopped is not None:  # after the commit: a listener that looks must see it
             self.world.expect_announcement(self.kind, machine_id, stopped.due_us)
         return result

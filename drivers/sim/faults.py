@@ -18,6 +18,9 @@ OPERATIONS = frozenset(
         "ensure_machine",
         "resize_machine",
         "set_macs",
+        "attach_nic",
+        "detach_nic",
+        "replug_nic",
         "start_machine",
         "stop_machine",
         "remove_machine",
@@ -27,12 +30,16 @@ OPERATIONS = frozenset(
         "read_console",
         "execute",
         "push_file",
-        "ensure_network",
-        "remove_network",
+        "ensure_vpc",
+        "remove_vpc",
+        "ensure_subnet",
+        "remove_subnet",
         "ensure_port",
         "remove_port",
-        "networks",
+        "vpcs",
+        "subnets",
         "ports",
+        "statistics",
         "dial",
         "ensure_image",
         "remove_image",
@@ -70,7 +77,7 @@ class Faults:
         Args:
             operation: a method of a driver protocol: ``ensure_machine``, ``dial``.
             error: what to raise; each call gets a copy of its own.
-            resource_id: only calls for this machine, network, NIC or image; any call when absent.
+            resource_id: only calls for this machine, VPC, subnet, NIC or image; any call when absent.
             when: ``before`` the effect, so that nothing happened; or ``after`` it, as when the answer of a
                 backend is lost.
 

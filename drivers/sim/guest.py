@@ -9,12 +9,12 @@ from __future__ import annotations
 import sqlite3
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
-from iaas.drivers.interface import ExecResult, MachineKind
-from iaas.drivers.sim import console
-from iaas.drivers.sim.commands import COMMANDS, OutOfTimeError
+from iaas.drivers.interface import ExecResult
+from iaas.drivers.sim import commands, console, ip_command, traffic_commands
+from iaas.drivers.sim.command_table import OutOfTimeError
+from iaas.drivers.sim.guest_facts import KERNEL, GuestFacts, read_facts
 from iaas.drivers.sim.guest_files import COMMAND_FOLDERS, EndlessReadError, GuestFileError, GuestFiles
 from iaas.drivers.sim.shell import Outcome, Shell
 from iaas.kernel.units import KIB, MIB
@@ -23,39 +23,19 @@ OUTPUT_LIMIT_BYTES = MIB
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 OUT_OF_TIME = 124
-KERNEL = "sim"
 _PATH = ":".join(reversed(COMMAND_FOLDERS))
-_PROGRAMS = frozenset(f"/bin/{name}" for name in COMMANDS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestNIC:
-    """One NIC as the guest sees it; ``address`` with its prefix length, absent without a port."""
-
-    device_index: int
-    mac: str
-    address: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestFacts:
-    """What a guest knows of its machine."""
-
-    machine_id: str
-    kind: MachineKind
-    hostname: str
-    vcpus: int
-    memory_mib: int
-    uptime_s: float
-    now_us: int
-    nics: tuple[GuestNIC, ...]
+_COMMANDS = {**commands.COMMANDS, **ip_command.COMMANDS, **traffic_commands.COMMANDS}
+_PROGRAMS = frozenset(f"/bin/{name}" for name in _COMMANDS)
 
 
 class Guest:
     """One machine's guest, for the length of one driver call. Its files are in the world's database."""
 
     def __init__(self, connection: sqlite3.Connection, facts: GuestFacts) -> None:
+        self.connection = connection
         self.facts = facts
+        self.namespace = ""  # of the network, that commands run in
+        self.lost_nic_ids: list[str] = []  # whose links died by what the commands did
         self.files = open_files(connection, facts)
         self.env = {"PATH": _PATH, "HOME": "/root", "USER": "root"}
         self.folder = "/"
@@ -69,6 +49,15 @@ class Guest:
         if not self.files.is_file("/etc/hostname"):
             return self.facts.hostname
         return self.files.read("/etc/hostname").decode(errors="replace").strip()
+
+    def refresh(self) -> None:
+        """Look at the world again, after a command has changed what the guest knows of it."""
+        self.facts = read_facts(self.connection, self.facts.machine_id, self.facts.now_us)
+        self.files = open_files(self.connection, self.facts)
+
+    def peer(self, machine_id: str) -> Guest:
+        """Return the guest of another machine, at the same moment."""
+        return Guest(self.connection, read_facts(self.connection, machine_id, self.facts.now_us))
 
     def execute(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes) -> ExecResult:
         """Run a command to its end, or to the end of its time, without any time passing."""
@@ -110,7 +99,7 @@ class Guest:
             if path not in _PROGRAMS:
                 return self._script(path, argv, stdin)
             name = path.rpartition("/")[2]
-        program = COMMANDS.get(name)
+        program = _COMMANDS.get(name)
         if program is None:
             return Outcome(NOT_FOUND, b"", f"exec: {name}: not found\n".encode())
         try:
@@ -159,11 +148,6 @@ def open_files(connection: sqlite3.Connection, facts: GuestFacts) -> GuestFiles:
     )
 
 
-def page(facts: GuestFacts, hostname: str) -> str:
-    """Return the line that our images' HTTP page shows."""
-    return f"id={facts.machine_id} host={hostname} kind={facts.kind.value} kernel={KERNEL}\n"
-
-
 def _base_files(facts: GuestFacts) -> dict[str, bytes]:
     total_kib = facts.memory_mib * MIB // KIB
     texts = {
@@ -187,4 +171,21 @@ def _base_files(facts: GuestFacts) -> dict[str, bytes]:
         "/proc/version": f"Linux version {KERNEL}\n",
         "/run/iaas-ready": "",
     }
+    texts |= _network_files(facts)
     return {path: text.encode() for path, text in texts.items()}
+
+
+def _network_files(facts: GuestFacts) -> dict[str, str]:
+    texts = {"/etc/resolv.conf": ""}
+    if facts.dns_domain:
+        texts["/etc/resolv.conf"] = f"search {facts.dns_domain}\n"
+    texts["/etc/resolv.conf"] += "".join(f"nameserver {server}\n" for server in facts.dns_servers)
+    links = [("lo", "00:00:00:00:00:00", 65536, 1)]
+    links += [(nic.name, nic.mac, nic.mtu, nic.device_index + 2) for nic in facts.nics if not nic.namespace]
+    for name, mac, mtu, number in links:
+        folder = f"/sys/class/net/{name}"
+        texts[f"{folder}/address"] = f"{mac}\n"
+        texts[f"{folder}/mtu"] = f"{mtu}\n"
+        texts[f"{folder}/ifindex"] = f"{number}\n"
+        texts[f"{folder}/operstate"] = "unknown\n" if name == "lo" else "up\n"
+    return texts

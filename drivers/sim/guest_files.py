@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import sqlite3
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 _FOLDERS = "bin dev etc etc/qingcloud home mnt proc root run sbin sys tmp usr usr/bin usr/sbin var var/log var/www"
 ROOT_FOLDERS = frozenset({"/", *(f"/{name}" for name in _FOLDERS.split())})
@@ -44,6 +44,7 @@ class GuestFiles:
         self._connection = connection
         self._machine_id = machine_id
         self._base = base
+        self._folders = ROOT_FOLDERS | _folders_above(base)
         self._programs = programs
         self._on_console = on_console
 
@@ -58,7 +59,7 @@ class GuestFiles:
         row = self._row(path)
         if row is not None:
             return row[0] or None
-        if path in ROOT_FOLDERS:
+        if path in self._folders:
             return stat.S_IFDIR | 0o755
         if path in DEVICES:
             return stat.S_IFCHR | 0o666
@@ -173,7 +174,7 @@ class GuestFiles:
             "SELECT path FROM files WHERE machine_id = ? AND path > ? AND path < ?",
             (self._machine_id, prefix, prefix[:-1] + "0"),  # "0" follows "/"
         )
-        paths = {row[0] for row in stored} | ROOT_FOLDERS | DEVICES | self._programs | self._base.keys()
+        paths = {row[0] for row in stored} | self._folders | DEVICES | self._programs | self._base.keys()
         below = {path for path in paths if posixpath.dirname(path) == folder and path != folder}
         return sorted(posixpath.basename(path) for path in below if self.mode(path) is not None)
 
@@ -189,3 +190,12 @@ class GuestFiles:
             " ON CONFLICT (machine_id, path) DO UPDATE SET mode = excluded.mode, content = excluded.content",
             (self._machine_id, path, mode, content),
         )
+
+
+def _folders_above(paths: Iterable[str]) -> set[str]:
+    """Return every folder that the paths lie in."""
+    found: set[str] = set()
+    for path in paths:
+        while (path := posixpath.dirname(path)) not in found:
+            found.add(path)
+    return found

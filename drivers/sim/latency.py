@@ -21,6 +21,8 @@ class Delay(StrEnum):
     STOP_FORCED = "stop_forced"
     RESIZE = "resize"
     REBUILD = "rebuild"
+    NIC_UP = "nic_up"
+    NIC_GONE = "nic_gone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,8 @@ class KindLatency:
 
     ``create_s``, ``resize_s`` and ``rebuild_s`` are work on the disk: the call returns at once, and the
     next start waits until the work is through. ``guest_ready_s`` counts from the moment the machine runs.
+    ``nic_up_s`` is what a running guest needs to bring up a NIC that was attached, ``nic_gone_s`` what it needs
+    to let go of one: until then, taking it away fails for the moment.
     """
 
     create_s: float = 0.0
@@ -38,6 +42,8 @@ class KindLatency:
     stop_forced_s: float = 0.0
     resize_s: float = 0.0
     rebuild_s: float = 0.0
+    nic_up_s: float = 0.0
+    nic_gone_s: float = 0.0
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -53,6 +59,7 @@ VM = KindLatency(
     stop_forced_s=0.1,
     resize_s=0.1,
     rebuild_s=0.3,
+    nic_up_s=0.5,
 )
 CONTAINER = KindLatency(
     create_s=0.1,
@@ -62,6 +69,7 @@ CONTAINER = KindLatency(
     stop_forced_s=0.05,
     resize_s=0.05,
     rebuild_s=0.2,
+    nic_up_s=0.2,
 )
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-from iaas.drivers.interface import MachineKind, MachineSpec, MachineState, PowerState
+from iaas.drivers.interface import MachineKind, MachineSpec, MachineState, NICSpec, PowerState
 from iaas.drivers.sim.world import from_microseconds
+
+NIC_LIMIT = 24
+"""How many NICs a machine can have: about as many as a PC has slots for."""
 
 
 class Machine(NamedTuple):
@@ -24,6 +27,7 @@ class Machine(NamedTuple):
     ready_us: int  # when the guest has booted, while the target is running
     busy_until_us: int  # work on the disk that the next start waits for
     host_id: str | None
+    nics: str | None  # "0 nic-...,1 nic-...": device index and id of each, in no order
 
     def power(self, now_us: int) -> PowerState:
         return PowerState(self.passage if self.due_us > now_us else self.target)
@@ -45,10 +49,19 @@ class Machine(NamedTuple):
             generation=self.generation,
             next_change_at=None if next_us is None else from_microseconds(next_us),
             host_id=self.host_id,
+            nic_ids=self.nic_ids(),
         )
 
+    def nic_ids(self) -> tuple[str, ...]:
+        """Return the NICs in the order of their device indexes."""
+        if self.nics is None:
+            return ()
+        numbered = [each.split(" ") for each in self.nics.split(",")]
+        return tuple(nic_id for _, nic_id in sorted(numbered, key=lambda pair: int(pair[0])))
 
-COLUMNS = ", ".join(Machine._fields)
+
+_NICS = "(SELECT group_concat(device_index || ' ' || nic_id) FROM nics WHERE nics.machine_id = machines.machine_id)"
+COLUMNS = ", ".join(_NICS if field == "nics" else field for field in Machine._fields)
 
 
 def find_machine(connection: sqlite3.Connection, machine_id: str) -> Machine | None:
@@ -81,10 +94,15 @@ def insert_machine(connection: sqlite3.Connection, spec: MachineSpec, *, busy_un
         ),
     )
     for nic in spec.nics:
-        connection.execute(
-            "INSERT INTO nics (machine_id, device_index, nic_id, network_id, mac) VALUES (?, ?, ?, ?, ?)",
-            (spec.machine_id, nic.device_index, nic.nic_id, nic.network_id, nic.mac),
-        )
+        insert_nic(connection, spec.machine_id, nic)
+
+
+def insert_nic(connection: sqlite3.Connection, machine_id: str, nic: NICSpec, *, up_us: int = 0) -> None:
+    """Give the machine a NIC, which its guest has brought up at ``up_us`` if it runs by then."""
+    connection.execute(
+        "INSERT INTO nics (machine_id, device_index, nic_id, subnet_id, mac, up_us) VALUES (?, ?, ?, ?, ?, ?)",
+        (machine_id, nic.device_index, nic.nic_id, nic.subnet_id, nic.mac, up_us),
+    )
 
 
 def rebuild_machine(connection: sqlite3.Connection, spec: MachineSpec, *, busy_until_us: int) -> None:
@@ -99,7 +117,7 @@ def rebuild_machine(connection: sqlite3.Connection, spec: MachineSpec, *, busy_u
 
 def delete_machine(connection: sqlite3.Connection, machine_id: str) -> None:
     """Delete the machine with all that it has."""
-    for table in ("machines", "nics", "files", "console"):
+    for table in ("machines", "nics", "files", "console", "links", "namespaces", "guest_addresses"):
         connection.execute(f"DELETE FROM {table} WHERE machine_id = ?", (machine_id,))  # noqa: S608 - the names are ours, above
 
 

@@ -7,6 +7,7 @@ import sqlite3
 from iaas.drivers.interface import MachineKind, PowerState
 from iaas.drivers.sim import console
 from iaas.drivers.sim.latency import Delay
+from iaas.drivers.sim.links import forget_guest_links, forget_links
 from iaas.drivers.sim.machines import Machine, save_power
 from iaas.drivers.sim.world import SimWorld
 
@@ -26,6 +27,7 @@ def start(world: SimWorld, connection: sqlite3.Connection, machine: Machine, now
         ready_us=due_us + delay_us(world, machine, Delay.GUEST_READY),
     )
     save_power(connection, started)
+    forget_links(connection, machine.machine_id)
     console.record(
         connection,
         machine.machine_id,
@@ -71,6 +73,7 @@ def reboot(world: SimWorld, connection: sqlite3.Connection, machine: Machine, no
     ready_us = down_us + delay_us(world, machine, Delay.GUEST_READY)
     # The machine itself never stops running, as on real hosts: only its guest is away for a while.
     save_power(connection, machine._replace(ready_us=ready_us))
+    forget_guest_links(connection, machine)
     for event, at_us, until_us in (
         (console.ConsoleEvent.SHUTDOWN, now_us, down_us),
         (console.ConsoleEvent.BOOT, down_us, ready_us),

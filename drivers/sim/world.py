@@ -10,7 +10,7 @@ import heapq
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,63 +19,16 @@ from types import TracebackType
 from iaas.drivers.interface import BackendDownError, MachineKind, PermanentError, PowerState
 from iaas.drivers.sim.faults import Faults
 from iaas.drivers.sim.latency import LatencyModel
+from iaas.drivers.sim.schema import SCHEMA, SCHEMA_VERSION, UPGRADES
 from iaas.kernel.clock import CloudClock
 
 IN_MEMORY = ":memory:"
-SCHEMA_VERSION = 3
 BUSY_TIMEOUT_S = 10.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-# Times are whole microseconds since 1970: as floating point numbers they would be rounded, and a frozen
-# clock advanced to exactly ``next_change_at`` could still stand a hair before it.
-SCHEMA = """
-CREATE TABLE machines (
-  machine_id TEXT PRIMARY KEY, kind TEXT NOT NULL, hostname TEXT NOT NULL,
-  vcpus INTEGER NOT NULL, memory_mib INTEGER NOT NULL, root_disk_gib INTEGER NOT NULL, image_id TEXT NOT NULL,
-  nesting INTEGER NOT NULL, privileged INTEGER NOT NULL, generation INTEGER NOT NULL,
-  passage TEXT NOT NULL DEFAULT '', target TEXT NOT NULL DEFAULT 'stopped', due_us INTEGER NOT NULL DEFAULT 0,
-  ready_us INTEGER NOT NULL DEFAULT 0, busy_until_us INTEGER NOT NULL DEFAULT 0,
-  unannounced INTEGER NOT NULL DEFAULT 0, host_id TEXT
-) WITHOUT ROWID;
-CREATE INDEX machines_unannounced ON machines (due_us) WHERE unannounced = 1;
-CREATE TABLE nics (
-  machine_id TEXT NOT NULL, device_index INTEGER NOT NULL, nic_id TEXT NOT NULL, network_id TEXT NOT NULL,
-  mac TEXT NOT NULL, PRIMARY KEY (machine_id, device_index)
-) WITHOUT ROWID;
-CREATE INDEX nics_nic ON nics (nic_id);
-CREATE TABLE files (
-  machine_id TEXT NOT NULL, path TEXT NOT NULL, mode INTEGER NOT NULL, content BLOB, PRIMARY KEY (machine_id, path)
-) WITHOUT ROWID;
-CREATE TABLE console (
-  machine_id TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL, at_us INTEGER NOT NULL,
-  until_us INTEGER NOT NULL, text TEXT NOT NULL DEFAULT '', PRIMARY KEY (machine_id, seq)
-) WITHOUT ROWID;
-CREATE TABLE networks (
-  network_id TEXT PRIMARY KEY, cidr TEXT NOT NULL, gateway TEXT NOT NULL, dns_domain TEXT NOT NULL,
-  mtu INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE ports (
-  network_id TEXT NOT NULL, nic_id TEXT NOT NULL, mac TEXT NOT NULL, address TEXT NOT NULL, hostname TEXT NOT NULL,
-  PRIMARY KEY (network_id, nic_id)
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX ports_address ON ports (network_id, address);
-CREATE UNIQUE INDEX ports_mac ON ports (network_id, mac);
-CREATE INDEX ports_nic ON ports (nic_id);
-CREATE TABLE images (
-  image_id TEXT NOT NULL, kind TEXT NOT NULL, size_bytes INTEGER NOT NULL, PRIMARY KEY (image_id, kind)
-) WITHOUT ROWID;
-"""
-
-# What brings a world of the version before to this one.
-UPGRADES: Mapping[int, str] = {
-    1: "ALTER TABLE machines ADD COLUMN host_id TEXT",
-    # Not unique, SQLite thought little of them and read all ports of a network for each new one.
-    2: "DROP INDEX ports_address; CREATE UNIQUE INDEX ports_address ON ports (network_id, address);"
-    "DROP INDEX ports_mac; CREATE UNIQUE INDEX ports_mac ON ports (network_id, mac)",
-}
-
 LifecycleCallback = Callable[[str, PowerState], None]
+LinkCallback = Callable[[str], None]
 
 
 def from_microseconds(moment_us: int) -> datetime:
@@ -166,6 +119,7 @@ class SimWorld:
         self.lock = threading.RLock()
         self._listeners: dict[MachineKind, list[LifecycleCallback]] = {}
         self._notices: dict[MachineKind, list[tuple[int, str]]] = {kind: [] for kind in MachineKind}
+        self._link_listeners: list[LinkCallback] = []
         self._timer: threading.Timer | None = None
         self._connection: sqlite3.Connection | None = _open(path)
         for due_us, machine_id, kind in self._connection.execute(
@@ -249,6 +203,28 @@ class SimWorld:
             if listener in listeners:
                 listeners.remove(listener)
 
+    def listen_to_links(self, listener: LinkCallback) -> None:
+        """Tell ``listener`` of NICs whose links die, and of those that are dead already."""
+        with self.lock:
+            self._link_listeners.append(listener)
+            dead = self.connection().execute("SELECT nic_id FROM links WHERE lost = 1 ORDER BY nic_id").fetchall()
+        for row in dead:
+            listener(row[0])
+
+    def unlisten_to_links(self, listener: LinkCallback) -> None:
+        """Tell ``listener`` no more. Unknown is success."""
+        with self.lock:
+            if listener in self._link_listeners:
+                self._link_listeners.remove(listener)
+
+    def report_lost(self, nic_ids: Sequence[str]) -> None:
+        """Tell the listeners of links that have died. Call it without the lock, after the commit."""
+        with self.lock:
+            listeners = tuple(self._link_listeners)
+        for nic_id in nic_ids:
+            for listener in listeners:
+                listener(nic_id)
+
     def expect_announcement(self, kind: MachineKind, machine_id: str, due_us: int) -> None:
         """Have the listeners told at ``due_us`` what became of a machine whose row is marked unannounced."""
         with self.lock:
@@ -309,7 +285,7 @@ def _open(path: Path | str) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = OFF")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         while version in UPGRADES:
-            step = f"{UPGRADES[version]}; PRAGMA user_version = {version + 1}"
+            step = f"{UPGRADES[version]} PRAGMA user_version = {version + 1}"
             connection.executescript(f"BEGIN IMMEDIATE; {step}; COMMIT;")
             version += 1
         if version == 0:

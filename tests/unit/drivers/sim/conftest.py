@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from iaas.drivers.interface import ImageSpec, MachineKind, MachineSpec, NetworkSpec, NICSpec, PortSpec
+from iaas.drivers.interface import ImageSpec, MachineKind, MachineSpec, NICSpec, PortSpec, SubnetSpec, VPCSpec
 from iaas.drivers.sim.compute import SimComputeDriver
 from iaas.drivers.sim.images import SimImageDriver
 from iaas.drivers.sim.latency import LatencyModel
@@ -17,6 +17,16 @@ from iaas.kernel.clock import CloudClock
 
 VM_ID = "i-vm000001"
 ADDRESS = "10.0.0.10"
+VPC = VPCSpec(vpc_id="vpc-00000001", cidr="10.0.0.0/16")
+SUBNET = SubnetSpec(subnet_id="net-00000001", vpc_id=VPC.vpc_id, cidr="10.0.0.0/24", gateway="10.0.0.1")
+PORT = PortSpec(
+    nic_id="nic-00000001",
+    subnet_id=SUBNET.subnet_id,
+    mac="52:54:00:00:00:01",
+    owner="prj-00000001",
+    addresses=(ADDRESS,),
+    names=("web-1", VM_ID),
+)
 
 
 @pytest.fixture
@@ -48,16 +58,9 @@ def world(open_world: Callable[[], SimWorld]) -> SimWorld:
             ImageSpec(image_id="img-tiny0001", source="builtin:tiny", kinds=both), kind=kind, progress=lambda _: None
         )
     networks = SimNetworkDriver(made)
-    networks.ensure_network(NetworkSpec(network_id="net-00000001", cidr="10.0.0.0/24", gateway="10.0.0.1"))
-    networks.ensure_port(
-        PortSpec(
-            nic_id="nic-00000001",
-            network_id="net-00000001",
-            mac="52:54:00:00:00:01",
-            address=ADDRESS,
-            hostname="web-1",
-        )
-    )
+    networks.ensure_vpc(VPC)
+    networks.ensure_subnet(SUBNET)
+    networks.ensure_port(PORT)
     return made
 
 
@@ -81,7 +84,7 @@ def spec() -> MachineSpec:
         memory_mib=512,
         root_disk_gib=1,
         image_id="img-tiny0001",
-        nics=(NICSpec(nic_id="nic-00000001", network_id="net-00000001", mac="52:54:00:00:00:01"),),
+        nics=(NICSpec(nic_id=PORT.nic_id, subnet_id=PORT.subnet_id, mac=PORT.mac),),
     )
 
 

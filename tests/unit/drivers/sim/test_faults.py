@@ -25,7 +25,7 @@ def test_every_method_of_the_protocols_can_be_failed() -> None:
         if callable(member) and not name.startswith("_")
     }
     # Closing and listening for news do not reach the world; listening in a network is unsupported.
-    assert methods - {"close", "on_lifecycle", "listen"} == OPERATIONS
+    assert methods - {"close", "on_lifecycle", "on_link_lost", "listen"} == OPERATIONS
 
 
 def test_a_fault_before_the_effect_leaves_nothing(world: SimWorld, vms: SimComputeDriver, spec: MachineSpec) -> None:
@@ -73,13 +73,13 @@ def test_a_call_that_fails_by_itself_does_not_use_up_a_fault_after_its_effect(
 
 
 def test_faults_reach_networks_too(world: SimWorld, networks: SimNetworkDriver) -> None:
-    world.faults.fail_next("dial", TransientError("struck"), resource_id="net-00000001")
+    world.faults.fail_next("dial", TransientError("struck"), resource_id="vpc-00000001")
     world.faults.fail_next("remove_port", TransientError("struck"), resource_id="nic-00000001")
     networks.remove_port("net-00000001", "nic-other000")
     with pytest.raises(TransientError, match="struck"):
         networks.remove_port("net-00000001", "nic-00000001")
     with pytest.raises(TransientError, match="struck"):
-        networks.dial("net-00000001", "10.0.0.10", 80, timeout_s=1)
+        networks.dial("vpc-00000001", "10.0.0.10", 80, timeout_s=1)
     assert [port.nic_id for port in networks.ports("net-00000001")] == ["nic-00000001"]
 
 

@@ -1,22 +1,33 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from iaas.drivers.interface import BackendDownError, MachineKind, MachineSpec, PermanentError, PortSpec, PowerState
+from iaas.drivers.interface import (
+    BackendDownError,
+    MachineKind,
+    MachineSpec,
+    NICSpec,
+    PermanentError,
+    PowerState,
+    RouteSpec,
+)
 from iaas.drivers.sim.compute import SimComputeDriver
 from iaas.drivers.sim.network import SimNetworkDriver
+from iaas.drivers.sim.schema import SCHEMA
 from iaas.drivers.sim.world import SimWorld
 from iaas.kernel.clock import CloudClock
-from tests.unit.drivers.sim.conftest import VM_ID
+from tests.unit.drivers.sim.conftest import ADDRESS, PORT, SUBNET, VM_ID, VPC
 
 KILLED_PROGRAM = """
 import sys
@@ -37,6 +48,33 @@ for number in range(100):
     driver.start_machine(machine_id)
 print("made", flush=True)
 sys.stdin.read()
+"""
+
+
+# Networks and NICs as the first version had them, and one machine.
+VERSION_1 = """
+CREATE TABLE nics (
+  machine_id TEXT NOT NULL, device_index INTEGER NOT NULL, nic_id TEXT NOT NULL, network_id TEXT NOT NULL,
+  mac TEXT NOT NULL, PRIMARY KEY (machine_id, device_index)
+) WITHOUT ROWID;
+CREATE INDEX nics_nic ON nics (nic_id);
+CREATE TABLE networks (
+  network_id TEXT PRIMARY KEY, cidr TEXT NOT NULL, gateway TEXT NOT NULL, dns_domain TEXT NOT NULL,
+  mtu INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE ports (
+  network_id TEXT NOT NULL, nic_id TEXT NOT NULL, mac TEXT NOT NULL, address TEXT NOT NULL, hostname TEXT NOT NULL,
+  PRIMARY KEY (network_id, nic_id)
+) WITHOUT ROWID;
+CREATE INDEX ports_address ON ports (network_id, address);
+CREATE INDEX ports_mac ON ports (network_id, mac);
+CREATE INDEX ports_nic ON ports (nic_id);
+INSERT INTO machines (machine_id, kind, hostname, vcpus, memory_mib, root_disk_gib, image_id, nesting,
+  privileged, generation) VALUES ('i-old00000', 'vm', 'old', 1, 64, 1, 'img-1', 0, 0, 0);
+INSERT INTO nics VALUES ('i-old00000', 0, 'nic-old00000', 'net-old00000', '52:54:00:00:00:01');
+INSERT INTO networks VALUES ('net-old00000', '10.0.0.0/24', '10.0.0.1', 'internal', 1500);
+INSERT INTO ports VALUES ('net-old00000', 'nic-old00000', '52:54:00:00:00:01', '10.0.0.2', 'old');
+PRAGMA user_version = 1;
 """
 
 
@@ -120,25 +158,34 @@ def test_a_world_of_the_version_before_is_brought_to_this_one(
     path = tmp_path / "world.db"
     SimWorld(path, clock).close()
     connection = sqlite3.connect(path)
+    for table in (
+        "vpcs", "subnets", "ports", "port_addresses", "port_names", "links", "namespaces", "guest_addresses", "nics",
+    ):  # fmt: skip
+        connection.execute(f"DROP TABLE {table}")
     connection.execute("ALTER TABLE machines DROP COLUMN host_id")
-    for column in ("address", "mac"):
-        connection.execute(f"DROP INDEX ports_{column}")
-        connection.execute(f"CREATE INDEX ports_{column} ON ports (network_id, {column})")
-    connection.execute("PRAGMA user_version = 1")
-    connection.execute(
-        "INSERT INTO machines (machine_id, kind, hostname, vcpus, memory_mib, root_disk_gib, image_id, nesting,"
-        " privileged, generation) VALUES ('i-old00000', 'vm', 'old', 1, 64, 1, 'img-1', 0, 0, 0)"
-    )
-    connection.commit()
+    connection.executescript(VERSION_1)
     connection.close()
     for _ in range(2):
         world = SimWorld(path, clock)
         [state] = SimComputeDriver(MachineKind.VM, world).inventory()
-        assert (state.machine_id, state.host_id) == ("i-old00000", None)
-        with world.read("indexes") as connection:
-            unique = {row[1]: row[2] for row in connection.execute("PRAGMA index_list(ports)")}
-        assert (unique["ports_address"], unique["ports_mac"]) == (1, 1)
+        assert (state.machine_id, state.host_id, state.nic_ids) == ("i-old00000", None, ("nic-old00000",))
+        networks = SimNetworkDriver(world)
+        assert networks.vpcs() == networks.subnets() == []
+        with world.read("tables") as connection:
+            upgraded = _tables_of(connection)
         world.close()
+    fresh = sqlite3.connect(":memory:")
+    fresh.executescript(SCHEMA)
+    assert upgraded == _tables_of(fresh)
+
+
+def _tables_of(connection: sqlite3.Connection) -> dict[tuple[str, str], set[str]]:
+    """Return the columns of each table, and of each index."""
+    names = connection.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    return {
+        (kind, name): {str(row[1:]) for row in connection.execute(f"PRAGMA {kind}_info({name})")}
+        for kind, name in names
+    }
 
 
 @pytest.mark.parametrize("content", [b"not a database at all, but long enough to be looked at" * 40, None])
@@ -163,21 +210,30 @@ def test_no_call_about_one_machine_walks_all_of_them(
     vms.inspect_machine(VM_ID)
     vms.is_guest_ready(VM_ID)
     vms.read_console(VM_ID, tail_bytes=100)
-    vms.execute(VM_ID, ["sh", "-c", "echo a > /tmp/a; ls /tmp; ip addr; poweroff"], timeout_s=5)
-    networks.ports("net-00000001", limit=1)
-    networks.ensure_port(
-        PortSpec(
-            nic_id="nic-00000009",
-            network_id="net-00000001",
-            mac="52:54:00:00:00:09",
-            address="10.0.0.99",
-            hostname="nine",
-        )
-    )
-    networks.remove_port("net-00000001", "nic-00000009")
+    second = NICSpec(nic_id="nic-00000009", subnet_id=SUBNET.subnet_id, mac="52:54:00:00:00:09", device_index=1)
+    vms.attach_nic(VM_ID, second)
+    vms.replug_nic(VM_ID, second.nic_id)
+    networks.ensure_vpc(replace(VPC, routes=(RouteSpec(destination="10.9.0.0/16", next_hop=ADDRESS),)))
+    networks.ensure_subnet(replace(SUBNET, mtu=1400))
+    port = replace(PORT, nic_id=second.nic_id, mac=second.mac, addresses=("10.0.0.99", "10.0.0.98"), names=("nine",))
+    for spec_of_port in (port, replace(port, names=("ten",)), PORT):
+        networks.ensure_port(spec_of_port)
     clock.advance(10)
+    script = (
+        "echo a > /tmp/a; ls /tmp; ip addr; ip route; getent hosts ten; ping -c 1 10.0.0.99; wget -qO- 10.9.0.1;"
+        "ip netns add pod; ip link set eth1 netns pod; ip -n pod addr add 10.0.0.99/24 dev eth1;"
+        "ip netns exec pod ping -c 1 10.0.0.10; ip netns del pod; poweroff"
+    )
+    vms.execute(VM_ID, ["sh", "-c", script], timeout_s=500)
+    networks.statistics(SUBNET.subnet_id, second.nic_id)
+    networks.ports("net-00000001", limit=1)
+    clock.advance(10)
+    vms.detach_nic(VM_ID, second.nic_id)
+    networks.remove_port(SUBNET.subnet_id, second.nic_id)
     vms.resize_machine(VM_ID, vcpus=1, memory_mib=64)
     vms.remove_machine(VM_ID)
+    networks.remove_subnet("net-00000009")
+    networks.remove_vpc("vpc-00000009")
     with world.lock:
         connection = world.connection()
         connection.set_trace_callback(None)
@@ -186,16 +242,17 @@ def test_no_call_about_one_machine_walks_all_of_them(
             for statement in statements
             if statement.split()[0] in {"SELECT", "UPDATE", "DELETE", "INSERT"}
         }
-    assert len(plans) > 15
+    assert len(plans) > 60
     scans = {statement: plan for statement, plan in plans.items() if any(step.startswith("SCAN") for step in plan)}
     assert scans == {}
-    whole_network = [
+    whole_subnet = [
         statement
         for statement, plan in plans.items()
-        if "nic_id >" not in statement
-        and any("PRIMARY KEY (network_id=?)" in step and "ports" in step for step in plan)
+        if "nic_id >" not in statement and not (statement.startswith("DELETE") and "net-00000009" in statement)
+        # One column of an index over (subnet, something): all ports of the subnet would be read.
+        if any(re.search(r"SEARCH port\S* .*\(subnet_id=\?\)", step) for step in plan)
     ]
-    assert whole_network == []
+    assert whole_subnet == []
 
 
 def test_a_listener_may_call_the_driver(ready_vm: SimComputeDriver, clock: CloudClock) -> None:
