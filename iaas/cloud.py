@@ -42,6 +42,7 @@ from iaas.services.instances import InstanceService
 from iaas.services.jobs import JobService
 from iaas.services.key_pairs import KeyPairService
 from iaas.services.metadata import MetadataService
+from iaas.services.nics import NICService
 from iaas.services.quotas import Quotas
 from iaas.services.vault import Cipher, Vault
 from iaas.workflows import WORKFLOWS
@@ -139,6 +140,7 @@ class Cloud:
             retention_s=config.retention_s,
         )
         self.executor.periodic.add("tidy_instances", retention.tidy, interval_s=config.ghosts.tidy_every_s)
+        self.nics = NICService(store, ids, backend, self.health, self._add_job, self.quotas)
         self.jobs = JobService(store, self.signals, self.executor)
         self.events = EventService(store, clock, self.event_feed, config.event_retention)
         self.metadata = MetadataService(store)
@@ -166,6 +168,7 @@ class Cloud:
         self._publish_readings()
         for driver in backend.compute.values():
             driver.on_lifecycle(self._on_lifecycle)
+        backend.networks.on_link_lost(self.nics.note_link_lost)
 
     def _add_job(
         self,

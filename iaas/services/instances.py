@@ -262,6 +262,11 @@ class InstanceService:
             expect = {"status": move.sources, "transition": None, "deleted_at": None}
             if not instances.change(tx, current.id, expect=expect, transition=move.transition):
                 raise _refusal(current, action)
+            if moving := next((nic for nic in current.nics if nic.transition is not None), None):
+                raise InTransition(
+                    f"NIC {moving.id} of instance {current.id} is {moving.transition}: wait for that job first",
+                    resource=_ref(current),
+                )
             refuse_when_down(tx.connection, current)
             job = self._add_job(
                 tx,

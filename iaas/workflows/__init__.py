@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from iaas.workflows import (
+    apply_nic,
+    attach_nic,
     create_instance,
     delete_instance,
+    detach_nic,
     purge_instance,
     rebuild_instance,
     recover_instance,
+    replug_nic,
     resize_instance,
     restart_instance,
     retire_instance,
@@ -22,11 +26,15 @@ from iaas.workflows.framework import Workflow
 WORKFLOWS: Mapping[str, Workflow] = {
     workflow.action: workflow
     for workflow in (
+        apply_nic.WORKFLOW,
+        attach_nic.WORKFLOW,
         create_instance.WORKFLOW,
         delete_instance.WORKFLOW,
+        detach_nic.WORKFLOW,
         purge_instance.WORKFLOW,
         rebuild_instance.WORKFLOW,
         recover_instance.WORKFLOW,
+        replug_nic.WORKFLOW,
         resize_instance.WORKFLOW,
         restart_instance.WORKFLOW,
         retire_instance.WORKFLOW,

@@ -37,4 +37,10 @@ STEP_DEADLINES_S: Mapping[tuple[str, str], float] = {
     ("instance.recover", "find_machine"): 120,
     ("instance.recover", "set_macs"): 120,
     ("instance.watch_guest", "await_guest"): 600,
+    ("nic.attach", "ensure_port"): 120,
+    ("nic.attach", "attach_nic"): 180,  # a guest that boots does not listen
+    ("nic.detach", "detach_nic"): 180,
+    ("nic.detach", "remove_port"): 120,
+    ("nic.apply", "ensure_port"): 120,
+    ("nic.replug", "replug_nic"): 120,
 }

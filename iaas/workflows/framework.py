@@ -65,7 +65,7 @@ class Context:
     def lane(self) -> str:
         """Where the job's driver calls queue: ``host/kind``, or the networks'."""
         if self.job.resource.type != "instance":
-            return "/networks"
+            return str(self.job.input.get("lane", "/networks"))
         return f"{self.instance.host_id or ''}/{self.instance.kind}"
 
     @property
