@@ -18,9 +18,10 @@ from iaas.drivers.interface import (
     MachineSpec,
     NetworkCapability,
     NetworkDriver,
-    NetworkSpec,
     NICSpec,
     PortSpec,
+    SubnetSpec,
+    VPCSpec,
 )
 from iaas.kernel import ids
 from tests.contract.guest_metadata import GuestIdentity, MetadataServer
@@ -28,6 +29,7 @@ from tests.contract.guest_metadata import GuestIdentity, MetadataServer
 CIDR = "10.77.0.0/24"
 GATEWAY = "10.77.0.1"
 FIRST_GUEST_ADDRESS = "10.77.0.10"
+OWNER = "proj-contract"
 POLL_INTERVAL_S = 0.1
 
 
@@ -110,16 +112,20 @@ class StandardSubject:
 
     _driver: ComputeDriver = field(init=False)
     _ids: ids.IdSource = field(init=False, default_factory=ids.IdSource)
-    _network_id: str = field(init=False)
+    _vpc_id: str = field(init=False)
+    _subnet_id: str = field(init=False)
     _ledger: list[MachineSpec] = field(init=False, default_factory=list)
     _metadata: MetadataServer | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._driver = self.open_driver()
-        self._network_id = self._ids.new(ids.NETWORK)
-        self.networks.ensure_network(NetworkSpec(network_id=self._network_id, cidr=CIDR, gateway=GATEWAY))
+        self._vpc_id, self._subnet_id = self._ids.new(ids.VPC), self._ids.new(ids.SUBNET)
+        self.networks.ensure_vpc(VPCSpec(vpc_id=self._vpc_id, cidr=CIDR))
+        self.networks.ensure_subnet(
+            SubnetSpec(subnet_id=self._subnet_id, vpc_id=self._vpc_id, cidr=CIDR, gateway=GATEWAY)
+        )
         if NetworkCapability.METADATA in self.networks.capabilities:
-            self._metadata = MetadataServer(self.networks.listen(self._network_id, "169.254.169.254", 80))
+            self._metadata = MetadataServer(self.networks.listen(self._vpc_id, "169.254.169.254", 80))
 
     @property
     def driver(self) -> ComputeDriver:
@@ -135,14 +141,21 @@ class StandardSubject:
             memory_mib=self.memory_mib,
             root_disk_gib=1,
             image_id=self.image_id,
-            nics=(NICSpec(nic_id=nic_id, network_id=self._network_id, mac=mac),),
+            nics=(NICSpec(nic_id=nic_id, subnet_id=self._subnet_id, mac=mac),),
         )
         spec = replace(spec, **changes)
         address = str(ip_address(FIRST_GUEST_ADDRESS) + len(self._ledger))
         assert ip_address(address) in ip_network(CIDR), "the contract network is full"
         self._ledger.append(spec)
         self.networks.ensure_port(
-            PortSpec(nic_id=nic_id, network_id=self._network_id, mac=mac, address=address, hostname=spec.hostname)
+            PortSpec(
+                nic_id=nic_id,
+                subnet_id=self._subnet_id,
+                mac=mac,
+                owner=OWNER,
+                addresses=(address,),
+                names=(spec.hostname,),
+            )
         )
         if self._metadata is not None:
             self._metadata.identities[address] = GuestIdentity(
@@ -171,12 +184,13 @@ class StandardSubject:
             left = self._driver.inventory()
             for spec in self._ledger:
                 for nic in spec.nics:
-                    self.networks.remove_port(nic.network_id, nic.nic_id)
-            assert not self.networks.ports(self._network_id)
+                    self.networks.remove_port(nic.subnet_id, nic.nic_id)
+            assert not self.networks.ports(self._subnet_id)
         finally:
             if self._metadata is not None:
                 self._metadata.close()
-            self.networks.remove_network(self._network_id)
+            self.networks.remove_subnet(self._subnet_id)
+            self.networks.remove_vpc(self._vpc_id)
             self._driver.close()
             if self.on_close is not None:
                 self.on_close()

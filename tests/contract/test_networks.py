@@ -1,23 +1,26 @@
-"""The contract of NetworkDriver."""
+"""The contract of NetworkDriver, as far as it can be seen without sending a packet."""
 
 from __future__ import annotations
 
-import time
+import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from iaas.drivers.interface import NetworkCapability, NotFoundError, PermanentError, TransientError
-from iaas.drivers.linux import names
-from iaas.drivers.linux.links import link_names
-from iaas.drivers.linux.namespaces import list_namespaces, namespace_exists, remove_namespace
-from iaas.drivers.linux.processes import Process, end_processes, find_processes
-from iaas.drivers.linux.programs import ProgramError
-from tests.contract.network_subjects import NETWORK_SUBJECTS, PACKET_SUBJECTS, NetworkSubject, subject_params
-from tests.contract.wire_guest import plugged
-from tests.real_host import RealHost
+from iaas.drivers.interface import (
+    BLACKHOLE,
+    AllowedPair,
+    DNSRecordSpec,
+    NetworkCapability,
+    NotFoundError,
+    PermanentError,
+    ReservationSpec,
+    RouteSpec,
+    SubnetState,
+)
+from tests.contract.network_subjects import NETWORK_SUBJECTS, OWNER, NetworkSubject, subject_params
 
 
 @pytest.fixture(params=subject_params(NETWORK_SUBJECTS))
@@ -27,301 +30,308 @@ def subject(request: pytest.FixtureRequest) -> Iterator[NetworkSubject]:
     made.close()
 
 
-@pytest.fixture(params=subject_params(PACKET_SUBJECTS))
-def wired(request: pytest.FixtureRequest) -> Iterator[NetworkSubject]:
-    made = NETWORK_SUBJECTS[request.param](request)
-    yield made
-    made.close()
+def vpc_ids(subject: NetworkSubject) -> list[str]:
+    return [state.vpc_id for state in subject.driver.vpcs()]
 
 
-@pytest.fixture
-def host(wired: NetworkSubject) -> RealHost:
-    assert wired.host is not None
-    return wired.host
+def port_ids(subject: NetworkSubject, subnet_id: str) -> list[str]:
+    return [state.nic_id for state in subject.driver.ports(subnet_id)]
 
 
-def dhcp_servers(network_id: str) -> list[Process]:
-    return find_processes(lambda each: each.program == "dnsmasq" and any(network_id in part for part in each.argv))
-
-
-def test_ensuring_a_network_again_changes_nothing(subject: NetworkSubject) -> None:
-    network = subject.network()
-    first = subject.driver.ensure_network(network)
-    assert subject.driver.ensure_network(network) == first
-    assert [state.network_id for state in subject.driver.networks()].count(network.network_id) == 1
-
-
-def test_a_network_keeps_its_addresses(subject: NetworkSubject) -> None:
-    network = subject.network()
-    subject.driver.ensure_network(network)
-    other = type(network)(network_id=network.network_id, cidr="10.78.0.0/24", gateway="10.78.0.1")
-    with pytest.raises(PermanentError):
-        subject.driver.ensure_network(other)
+def test_ensuring_again_changes_nothing(subject: NetworkSubject) -> None:
+    vpc = subject.vpc_spec()
+    assert subject.driver.ensure_vpc(vpc) == subject.driver.ensure_vpc(vpc)
+    assert vpc_ids(subject).count(vpc.vpc_id) == 1
+    subnet = subject.subnet_spec(vpc)
+    assert subject.driver.ensure_subnet(subnet) == subject.driver.ensure_subnet(subnet)
+    assert subject.driver.subnets().count(SubnetState(subnet_id=subnet.subnet_id, vpc_id=vpc.vpc_id)) == 1
+    port = subject.port_spec(subnet, "10.77.0.10")
+    first = subject.driver.ensure_port(port)
+    assert subject.driver.ensure_port(port) == first
+    assert subject.driver.ports(subnet.subnet_id) == [first]
 
 
 def test_removing_what_is_absent_succeeds(subject: NetworkSubject) -> None:
-    network = subject.network()
-    subject.driver.remove_network(network.network_id)
-    subject.driver.remove_port(network.network_id, "nic-absent00")
-    subject.driver.ensure_network(network)
-    subject.driver.remove_port(network.network_id, "nic-absent00")
-    subject.driver.remove_network(network.network_id)
-    subject.driver.remove_network(network.network_id)
-    assert network.network_id not in [state.network_id for state in subject.driver.networks()]
+    vpc = subject.vpc_spec()
+    subnet = subject.subnet_spec(vpc)
+    subject.driver.remove_port(subnet.subnet_id, "nic-absent00")
+    subject.driver.remove_subnet(subnet.subnet_id)
+    subject.driver.remove_vpc(vpc.vpc_id)
+    subject.driver.ensure_vpc(vpc)
+    subject.driver.ensure_subnet(subnet)
+    subject.driver.remove_port(subnet.subnet_id, "nic-absent00")
+    for _ in range(2):
+        subject.driver.remove_subnet(subnet.subnet_id)
+    for _ in range(2):
+        subject.driver.remove_vpc(vpc.vpc_id)
+    assert vpc.vpc_id not in vpc_ids(subject)
+    assert subnet.subnet_id not in [state.subnet_id for state in subject.driver.subnets()]
 
 
-def test_a_removed_network_has_no_ports_and_cannot_be_dialled(subject: NetworkSubject) -> None:
-    network = subject.network()
-    subject.driver.ensure_network(network)
-    port = subject.port(network)
-    subject.driver.ensure_port(port)
-    assert [state.nic_id for state in subject.driver.ports(network.network_id)] == [port.nic_id]
-    subject.driver.remove_network(network.network_id)
-    assert subject.driver.ports(network.network_id) == []
-    if NetworkCapability.DIAL in subject.driver.capabilities:
-        with pytest.raises(NotFoundError):
-            subject.driver.dial(network.network_id, port.address, 80, timeout_s=1)
+def test_a_vpc_keeps_its_cidr(subject: NetworkSubject) -> None:
+    vpc = subject.vpc()
+    with pytest.raises(PermanentError):
+        subject.driver.ensure_vpc(dataclasses.replace(vpc, cidr="10.78.0.0/16", revision=1))
 
 
-def test_a_port_needs_its_network(subject: NetworkSubject) -> None:
+def test_a_vpc_with_subnets_stays(subject: NetworkSubject) -> None:
+    vpc = subject.vpc()
+    subnet = subject.subnet(vpc)
+    with pytest.raises(PermanentError):
+        subject.driver.remove_vpc(vpc.vpc_id)
+    assert vpc.vpc_id in vpc_ids(subject)
+    subject.driver.remove_subnet(subnet.subnet_id)
+    subject.driver.remove_vpc(vpc.vpc_id)
+    assert vpc.vpc_id not in vpc_ids(subject)
+
+
+def test_a_subnet_needs_its_vpc_and_a_port_its_subnet(subject: NetworkSubject) -> None:
+    subnet = subject.subnet_spec(subject.vpc_spec())
     with pytest.raises(NotFoundError):
-        subject.driver.ensure_port(subject.port(subject.network()))
+        subject.driver.ensure_subnet(subnet)
+    with pytest.raises(NotFoundError):
+        subject.driver.ensure_port(subject.port_spec(subnet, "10.77.0.10"))
+    assert subject.driver.ports(subnet.subnet_id) == []
 
 
-def test_ensuring_and_removing_a_port_again_changes_nothing(subject: NetworkSubject) -> None:
-    network = subject.network()
-    subject.driver.ensure_network(network)
-    port = subject.port(network)
-    first = subject.driver.ensure_port(port)
-    assert subject.driver.ensure_port(port) == first
-    assert subject.driver.ports(network.network_id) == [first]
-    subject.driver.remove_port(network.network_id, port.nic_id)
-    subject.driver.remove_port(network.network_id, port.nic_id)
-    assert subject.driver.ports(network.network_id) == []
+def test_a_subnet_keeps_its_block_in_a_vpc(subject: NetworkSubject) -> None:
+    subnet = subject.subnet(subject.vpc())
+    other = dataclasses.replace(subnet, cidr="10.77.1.0/24", gateway="10.77.1.1", revision=1)
+    with pytest.raises(PermanentError):
+        subject.driver.ensure_subnet(other)
 
 
-def test_two_networks_may_have_the_same_addresses(subject: NetworkSubject) -> None:
-    networks = [subject.network(), subject.network()]
-    for network in networks:
-        subject.driver.ensure_network(network)
-        subject.driver.ensure_port(subject.port(network))
-    assert all(len(subject.driver.ports(network.network_id)) == 1 for network in networks)
+def test_a_subnet_joins_a_vpc_and_leaves_it(subject: NetworkSubject) -> None:
+    first, second = subject.vpc(), subject.vpc(cidr="10.78.0.0/16")
+    subnet = subject.subnet(None)
+    blocks = {first.vpc_id: "10.77.3", second.vpc_id: "10.78.3", None: None}
+    for vpc_id in (first.vpc_id, second.vpc_id, None, second.vpc_id):
+        block = blocks[vpc_id]
+        subnet = dataclasses.replace(
+            subnet,
+            vpc_id=vpc_id,
+            cidr=block and f"{block}.0/24",
+            gateway=block and f"{block}.1",
+            revision=subnet.revision + 1,
+        )
+        assert subject.driver.ensure_subnet(subnet) == SubnetState(subnet_id=subnet.subnet_id, vpc_id=vpc_id)
+        assert SubnetState(subnet_id=subnet.subnet_id, vpc_id=vpc_id) in subject.driver.subnets()
+    subject.driver.remove_vpc(first.vpc_id)
+    with pytest.raises(PermanentError):
+        subject.driver.remove_vpc(second.vpc_id)
 
 
-def test_networks_and_ports_survive_a_restart_of_the_driver(subject: NetworkSubject) -> None:
-    network = subject.network()
-    subject.driver.ensure_network(network)
-    port = subject.port(network)
-    subject.driver.ensure_port(port)
+@pytest.mark.parametrize("what", ["vpc", "subnet", "port"])
+def test_what_is_older_than_what_is_there_has_no_effect(subject: NetworkSubject, what: str) -> None:
+    vpc = subject.vpc(revision=5)
+    subnet = subject.subnet(vpc, revision=5)
+    port = subject.port(subnet, "10.77.0.10", revision=5)
+    # Each would be refused were it not old.
+    if what == "vpc":
+        subject.driver.ensure_vpc(dataclasses.replace(vpc, cidr="10.99.0.0/16", revision=4))
+    elif what == "subnet":
+        old = dataclasses.replace(subnet, vpc_id=None, cidr=None, gateway=None, revision=4)
+        assert subject.driver.ensure_subnet(old) == SubnetState(subnet_id=subnet.subnet_id, vpc_id=vpc.vpc_id)
+    else:
+        subject.driver.ensure_port(dataclasses.replace(port, mac=subject.ids.mac(), revision=4))
+    subject.driver.ensure_vpc(dataclasses.replace(vpc, revision=6))
+    subject.driver.ensure_subnet(dataclasses.replace(subnet, revision=6))
+    subject.driver.ensure_port(dataclasses.replace(port, revision=6))
+
+
+def test_mac_and_addresses_have_one_owner_per_subnet(subject: NetworkSubject) -> None:
+    vpc = subject.vpc()
+    subnet = subject.subnet(vpc)
+    first = subject.port(subnet, "10.77.0.10", "10.77.0.11")
+    for refused in (subject.port_spec(subnet, "10.77.0.12", "10.77.0.11"), subject.port_spec(subnet, mac=first.mac)):
+        with pytest.raises(PermanentError):
+            subject.driver.ensure_port(refused)
+    assert port_ids(subject, subnet.subnet_id) == [first.nic_id]
+    subject.port(subject.subnet(vpc, cidr="10.77.1.0/24"), mac=first.mac)  # another segment is another matter
+    subject.driver.remove_port(subnet.subnet_id, first.nic_id)
+    subject.port(subnet, "10.77.0.11", mac=first.mac)
+
+
+def test_a_port_gets_other_addresses_and_keeps_its_mac(subject: NetworkSubject) -> None:
+    subnet = subject.subnet(subject.vpc())
+    port = subject.port(subnet, "10.77.0.10")
+    subject.driver.ensure_port(dataclasses.replace(port, addresses=("10.77.0.20", "10.77.0.21"), revision=1))
+    subject.port(subnet, "10.77.0.10")
+    with pytest.raises(PermanentError):
+        subject.port(subnet, "10.77.0.21")
+    with pytest.raises(PermanentError):
+        subject.driver.ensure_port(dataclasses.replace(port, mac=subject.ids.mac(), revision=2))
+
+
+def test_a_removed_subnet_has_no_ports(subject: NetworkSubject) -> None:
+    subnet = subject.subnet(subject.vpc())
+    port = subject.port(subnet, "10.77.0.10")
+    subject.driver.remove_subnet(subnet.subnet_id)
+    assert subject.driver.ports(subnet.subnet_id) == []
+    subject.driver.ensure_subnet(subnet)
+    assert subject.driver.ports(subnet.subnet_id) == []
+    subject.port(subnet, "10.77.0.10", mac=port.mac)
+
+
+def test_an_absent_vpc_cannot_be_dialled(subject: NetworkSubject) -> None:
+    if NetworkCapability.DIAL not in subject.driver.capabilities:
+        pytest.skip("this driver cannot dial")
+    vpc = subject.vpc()
+    subject.driver.remove_vpc(vpc.vpc_id)
+    with pytest.raises(NotFoundError):
+        subject.driver.dial(vpc.vpc_id, "10.77.0.10", 80, timeout_s=1)
+
+
+def test_two_vpcs_may_have_the_same_addresses(subject: NetworkSubject) -> None:
+    subnets = [subject.subnet(subject.vpc()) for _ in range(2)]
+    for subnet in subnets:
+        subject.port(subnet, "10.77.0.10")
+    assert all(len(subject.driver.ports(subnet.subnet_id)) == 1 for subnet in subnets)
+
+
+def test_everything_survives_a_restart_of_the_driver(subject: NetworkSubject) -> None:
+    vpc = subject.vpc(
+        revision=3,
+        dns_servers=("10.77.0.53",),
+        records=(DNSRecordSpec(name="db.example.test", type="A", values=("10.77.0.10", "10.77.0.11")),),
+        routes=(
+            RouteSpec(destination="10.244.1.0/24", next_hop="10.77.0.10"),
+            RouteSpec(destination="10.244.2.0/24", next_hop=BLACKHOLE),
+        ),
+    )
+    subnet = subject.subnet(
+        vpc, revision=3, reservations=(ReservationSpec(owner=OWNER, first="10.77.0.100", last="10.77.0.120"),)
+    )
+    port = subject.port(
+        subnet, "10.77.0.10", names=("web",), allowed_pairs=(AllowedPair(cidr="10.244.1.0/24"),), revision=3
+    )
     subject.driver.close()
     subject.driver = subject.reopen()
-    assert network.network_id in [state.network_id for state in subject.driver.networks()]
-    assert [state.nic_id for state in subject.driver.ports(network.network_id)] == [port.nic_id]
+    assert vpc.vpc_id in vpc_ids(subject)
+    assert SubnetState(subnet_id=subnet.subnet_id, vpc_id=vpc.vpc_id) in subject.driver.subnets()
+    assert port_ids(subject, subnet.subnet_id) == [port.nic_id]
+    # What is older than what it knew is still older.
+    subject.driver.ensure_vpc(dataclasses.replace(vpc, cidr="10.99.0.0/16", revision=2))
+    subject.driver.ensure_port(dataclasses.replace(port, mac=subject.ids.mac(), revision=2))
+    subject.driver.ensure_vpc(vpc)
+    subject.driver.ensure_subnet(subnet)
+    subject.driver.ensure_port(port)
 
 
 def test_ports_can_be_had_in_parts(subject: NetworkSubject) -> None:
-    network = subject.network()
-    subject.driver.ensure_network(network)
+    subnet = subject.subnet(subject.vpc())
     for number in range(3):
-        subject.driver.ensure_port(subject.port(network, address=f"10.77.0.{10 + number}", hostname=f"web{number}"))
-    everything = subject.driver.ports(network.network_id)
+        subject.port(subnet, f"10.77.0.{10 + number}")
+    everything = subject.driver.ports(subnet.subnet_id)
     made = [state.nic_id for state in everything]
     assert made == sorted(made)
-    assert subject.driver.ports(network.network_id, limit=2) == everything[:2]
-    assert subject.driver.ports(network.network_id, after=made[1], limit=2) == everything[2:]
-    assert subject.driver.ports(network.network_id, only={made[2], "nic-zzzz9999"}) == everything[2:]
+    assert subject.driver.ports(subnet.subnet_id, limit=2) == everything[:2]
+    assert subject.driver.ports(subnet.subnet_id, after=made[1], limit=2) == everything[2:]
+    assert subject.driver.ports(subnet.subnet_id, only={made[2], "nic-zzzz9999"}) == everything[2:]
+
+
+def test_listings_are_in_the_order_of_ids(subject: NetworkSubject) -> None:
+    vpcs = [subject.vpc() for _ in range(3)]
+    subnets = [subject.subnet(vpc) for vpc in vpcs]
+    assert vpc_ids(subject) == sorted(vpc_ids(subject))
+    assert {vpc.vpc_id for vpc in vpcs} <= set(vpc_ids(subject))
+    listed = [state.subnet_id for state in subject.driver.subnets()]
+    assert listed == sorted(listed)
+    assert {subnet.subnet_id for subnet in subnets} <= set(listed)
 
 
 def test_calls_may_come_from_many_threads(subject: NetworkSubject) -> None:
-    networks = [subject.network() for _ in range(3)]
+    vpcs = [subject.vpc_spec() for _ in range(3)]
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(subject.driver.ensure_network, networks * 2))
+        list(pool.map(subject.driver.ensure_vpc, vpcs * 2))
+        subnets = [subject.subnet_spec(vpc, cidr=f"10.77.{number}.0/24") for vpc in vpcs for number in range(2)]
+        list(pool.map(subject.driver.ensure_subnet, subnets * 2))
         ports = [
-            subject.port(network, address=f"10.77.0.{10 + number}", hostname=f"web{number}")
-            for network in networks
+            subject.port_spec(subnet, f"{str(subnet.gateway).rpartition('.')[0]}.{10 + number}")
+            for subnet in subnets
             for number in range(4)
         ]
         list(pool.map(subject.driver.ensure_port, ports))
-    for network in networks:
-        expected = {port.nic_id for port in ports if port.network_id == network.network_id}
-        assert {state.nic_id for state in subject.driver.ports(network.network_id)} == expected
+        # Subnets change sides while their VPCs and ports are worked on.
+        moved = [
+            dataclasses.replace(subnet, vpc_id=None, cidr=None, gateway=None, revision=1) for subnet in subnets[::2]
+        ]
+        changed = [dataclasses.replace(vpc, lease_s=600, revision=1) for vpc in vpcs]
+        work = [pool.submit(subject.driver.ensure_subnet, subnet) for subnet in moved]
+        work += [pool.submit(subject.driver.ensure_vpc, vpc) for vpc in changed]  # type: ignore[misc] - other results
+        work += [pool.submit(subject.driver.ensure_port, port) for port in ports]  # type: ignore[misc] - other results
+        for each in work:
+            each.result()
+    for subnet in subnets:
+        expected = sorted(port.nic_id for port in ports if port.subnet_id == subnet.subnet_id)
+        assert port_ids(subject, subnet.subnet_id) == expected
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    "wrong",
     [
-        ("address", "10.99.0.10"),
-        ("address", "10.77.0.1"),
-        ("mac", "52:54:00:00:00:01,10.77.0.9"),
-        ("hostname", "web\nlog-queries"),
+        {"cidr": "10.77.0.0"},
+        {"cidr": "10.77.0.1/16"},
+        {"cidr": "fd00::/64"},
+        {"routes": (RouteSpec(destination="10.244.0.1/24", next_hop="10.77.0.10"),)},
+        {"routes": (RouteSpec(destination="10.244.0.0/24", next_hop="node-1"),)},
+        {"routes": (RouteSpec(destination="10.244.0.0/24", next_hop=BLACKHOLE),) * 2},
+        {"records": (DNSRecordSpec(name="db.example.test", type="A", values=("nowhere",)),)},
     ],
 )
-def test_a_port_that_does_not_fit_is_refused(wired: NetworkSubject, field: str, value: str) -> None:
-    network = wired.network()
-    wired.driver.ensure_network(network)
-    port = wired.port(network)
-    wrong = {"mac": port.mac, "address": port.address, "hostname": port.hostname, field: value}
+def test_a_vpc_that_makes_no_sense_is_refused(subject: NetworkSubject, wrong: dict[str, Any]) -> None:
+    spec = dataclasses.replace(subject.vpc_spec(), **wrong)
     with pytest.raises(PermanentError):
-        wired.driver.ensure_port(type(port)(nic_id=port.nic_id, network_id=port.network_id, **wrong))
-    assert wired.driver.ports(network.network_id) == []
+        subject.driver.ensure_vpc(spec)
+    assert spec.vpc_id not in vpc_ids(subject)
 
 
-def test_an_address_has_one_owner(wired: NetworkSubject) -> None:
-    network = wired.network()
-    wired.driver.ensure_network(network)
-    wired.driver.ensure_port(wired.port(network))
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cidr": None},
+        {"gateway": None},
+        {"cidr": "10.99.0.0/24", "gateway": "10.99.0.1"},
+        {"gateway": "10.77.1.1"},
+        {"gateway": "10.77.0.0"},
+        {"vpc_id": None},
+        {"cidr": "10.77.9.0/25", "gateway": "10.77.9.1"},
+        {"reservations": (ReservationSpec(owner=OWNER, first="10.77.0.9", last="10.77.0.8"),)},
+    ],
+)
+def test_a_subnet_that_makes_no_sense_is_refused(subject: NetworkSubject, wrong: dict[str, Any]) -> None:
+    vpc = subject.vpc()
+    subject.subnet(vpc, cidr="10.77.9.0/24")  # so that the last but one overlaps
+    spec = dataclasses.replace(subject.subnet_spec(vpc), **wrong)
     with pytest.raises(PermanentError):
-        wired.driver.ensure_port(wired.port(network))
+        subject.driver.ensure_subnet(spec)
+    assert spec.subnet_id not in [state.subnet_id for state in subject.driver.subnets()]
 
 
-def test_dhcp_gives_the_reserved_address_and_dns_knows_the_name(
-    wired: NetworkSubject, host: RealHost, tmp_path: Path
-) -> None:
-    network = wired.network(mtu=1400)
-    wired.driver.ensure_network(network)
-    port = wired.port(network, address="10.77.0.23", hostname="db")
-    wired.driver.ensure_port(port)
-    with plugged(host, port, tmp_path) as guest:
-        lease = guest.lease()
-        assert lease["ip"] == "10.77.0.23"
-        assert (lease["router"], lease["dns"], lease["mtu"]) == (network.gateway, network.gateway, "1400")
-        assert lease["domain"] == "internal"
-        assert "10.77.0.23" in guest.resolve("db.internal", network.gateway)
-
-
-def test_a_stranger_gets_no_address(wired: NetworkSubject, host: RealHost, tmp_path: Path) -> None:
-    network = wired.network()
-    wired.driver.ensure_network(network)
-    with plugged(host, wired.port(network), tmp_path) as guest, pytest.raises(ProgramError):
-        guest.lease()
-
-
-def test_equal_addresses_in_two_networks_lead_to_two_guests(
-    wired: NetworkSubject, host: RealHost, tmp_path: Path
-) -> None:
-    networks = [wired.network(), wired.network()]
-    ports = [wired.port(network) for network in networks]
-    for network, port in zip(networks, ports, strict=True):
-        wired.driver.ensure_network(network)
-        wired.driver.ensure_port(port)
-    with plugged(host, ports[0], tmp_path) as first, plugged(host, ports[1], tmp_path) as second:
-        assert first.lease()["ip"] == second.lease()["ip"] == "10.77.0.10"
-        with first.listen("10.77.0.10", 80) as listener:
-            with wired.driver.dial(networks[0].network_id, "10.77.0.10", 80, timeout_s=5) as connection:
-                accepted, peer = listener.accept()
-                accepted.sendall(b"first")
-                accepted.close()
-                assert connection.recv(10) == b"first"
-                assert peer[0] == networks[0].gateway
-            with pytest.raises(TransientError):
-                wired.driver.dial(networks[1].network_id, "10.77.0.10", 80, timeout_s=5)
-
-
-def test_dialling_a_closed_port_fails_at_once(wired: NetworkSubject, host: RealHost, tmp_path: Path) -> None:
-    network = wired.network()
-    wired.driver.ensure_network(network)
-    port = wired.port(network)
-    wired.driver.ensure_port(port)
-    with plugged(host, port, tmp_path) as guest:
-        guest.lease()
-        before_s = time.monotonic()
-        with pytest.raises(TransientError):
-            wired.driver.dial(network.network_id, port.address, 4444, timeout_s=10)
-        assert time.monotonic() - before_s < 5
-
-
-def test_dialling_nobody_ends_with_the_timeout(wired: NetworkSubject) -> None:
-    network = wired.network()
-    wired.driver.ensure_network(network)
-    before_s = time.monotonic()
-    with pytest.raises(TransientError):
-        wired.driver.dial(network.network_id, "10.77.0.99", 80, timeout_s=0.5)
-    assert time.monotonic() - before_s < 3
-
-
-def test_dialling_never_leaves_the_network(wired: NetworkSubject) -> None:
-    network = wired.network()
-    wired.driver.ensure_network(network)
-    for address in ("192.0.2.1", "127.0.0.1", "169.254.169.254", network.gateway):
-        with pytest.raises(PermanentError):
-            wired.driver.dial(network.network_id, address, 80, timeout_s=1)
-
-
-def test_guests_reach_the_metadata_address(wired: NetworkSubject, host: RealHost, tmp_path: Path) -> None:
-    network = wired.network()
-    wired.driver.ensure_network(network)
-    port = wired.port(network)
-    wired.driver.ensure_port(port)
-    for _ in range(2):  # a listener that was closed can be opened again
-        with (
-            wired.driver.listen(network.network_id, "169.254.169.254", 80) as listener,
-            plugged(host, port, tmp_path) as guest,
-        ):
-            guest.lease()
-            with guest.connect("169.254.169.254", 80) as connection:
-                accepted, peer = listener.accept()
-                assert peer[0] == port.address
-                accepted.close()
-                assert connection.recv(1) == b""
-
-
-def test_listening_needs_a_network_and_an_address_of_its_router(wired: NetworkSubject) -> None:
-    network = wired.network()
-    with pytest.raises(NotFoundError):
-        wired.driver.listen(network.network_id, "169.254.169.254", 80)
-    wired.driver.ensure_network(network)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"addresses": ("10.99.0.10",)},
+        {"addresses": ("10.77.0.1",)},
+        {"addresses": ("10.77.0.0",)},
+        {"addresses": ("10.77.0.255",)},
+        {"mac": "52:54:00:00:00:01,10.77.0.9"},
+        {"mac": "01:00:5e:00:00:01"},
+        {"names": ("web\nlog-queries",)},
+        {"names": ("web,10.77.0.9",)},
+        {"allowed_pairs": (AllowedPair(cidr="10.244.0.0/24 accept"),)},
+        {"allowed_pairs": (AllowedPair(cidr="10.244.0.0/24", mac="any"),)},
+    ],
+)
+def test_a_port_that_makes_no_sense_is_refused(subject: NetworkSubject, wrong: dict[str, Any]) -> None:
+    subnet = subject.subnet(subject.vpc())
     with pytest.raises(PermanentError):
-        wired.driver.listen(network.network_id, "10.77.0.9", 80)
+        subject.driver.ensure_port(dataclasses.replace(subject.port_spec(subnet, "10.77.0.10"), **wrong))
+    assert subject.driver.ports(subnet.subnet_id) == []
 
 
-def test_a_killed_dhcp_server_is_mended(wired: NetworkSubject, host: RealHost, tmp_path: Path) -> None:
-    network = wired.network()
-    wired.driver.ensure_network(network)
-    port = wired.port(network)
-    wired.driver.ensure_port(port)
-    assert len(dhcp_servers(network.network_id)) == 1
-    assert end_processes(dhcp_servers(network.network_id), grace_s=0) == []
-    wired.driver.ensure_network(network)
-    assert len(dhcp_servers(network.network_id)) == 1
-    with plugged(host, port, tmp_path) as guest:
-        assert guest.lease()["ip"] == port.address
-
-
-def test_a_lost_router_is_mended(wired: NetworkSubject, host: RealHost, tmp_path: Path) -> None:
-    network = wired.network()
-    wired.driver.ensure_network(network)
-    port = wired.port(network)
-    wired.driver.ensure_port(port)
-    remove_namespace(names.router_namespace(host.tag, network.network_id))
-    wired.driver.ensure_network(network)
-    assert len(dhcp_servers(network.network_id)) == 1
-    with plugged(host, port, tmp_path) as guest:
-        assert guest.lease()["ip"] == port.address
-
-
-def test_an_address_goes_to_its_next_owner_at_once(wired: NetworkSubject, host: RealHost, tmp_path: Path) -> None:
-    network = wired.network()
-    wired.driver.ensure_network(network)
-    old = wired.port(network)
-    wired.driver.ensure_port(old)
-    with plugged(host, old, tmp_path) as guest:
-        assert guest.lease()["ip"] == old.address
-    wired.driver.remove_port(network.network_id, old.nic_id)
-    new = wired.port(network)
-    wired.driver.ensure_port(new)
-    with plugged(host, new, tmp_path) as guest:
-        assert guest.lease()["ip"] == new.address == old.address
-
-
-def test_a_removed_network_leaves_nothing(wired: NetworkSubject, host: RealHost) -> None:
-    network = wired.network()
-    links_before = link_names(host.fabric.namespace)
-    namespaces_before = list_namespaces(host.fabric.namespace)
-    wired.driver.ensure_network(network)
-    wired.driver.ensure_port(wired.port(network))
-    with wired.driver.listen(network.network_id, "169.254.169.254", 80):
-        wired.driver.remove_network(network.network_id)
-        assert link_names(host.fabric.namespace) == links_before
-    assert list_namespaces(host.fabric.namespace) == namespaces_before
-    assert dhcp_servers(network.network_id) == []
-    assert not namespace_exists(names.router_namespace(host.tag, network.network_id))
+def test_a_nic_that_is_not_plugged_has_counted_nothing(subject: NetworkSubject) -> None:
+    if NetworkCapability.STATISTICS not in subject.driver.capabilities:
+        pytest.skip("this driver does not count")
+    subnet = subject.subnet(subject.vpc())
+    assert subject.driver.statistics(subnet.subnet_id, subject.port(subnet, "10.77.0.10").nic_id) is None
