@@ -50,7 +50,7 @@ class AtRouter:
 class OnWire:
     """A frame for whoever has ``next_hop``, sent by a guest, or by the subnet's router (``sender`` None).
 
-    ``asks_as`` is who the sender says he is when he asks for the next hop's MAC. Source: arp(7), arp_announce 0.
+    ``asks_as`` is who the sender says he is when he asks for the next hop's MAC. Nobody remembers MACs from before.
     """
 
     segment: Segment
@@ -155,9 +155,9 @@ class Walk:
             text = f"the packet is at the router of {name} again"
             return self._lose(Element.ROUTER, name, Reason.ROUTE_LOOP, text)
         self._seen.add(router)
-        return self._routed(router, is_own=here.came_by is None)
+        return self._routed(router)
 
-    def _routed(self, router: Router, *, is_own: bool) -> Place | End:
+    def _routed(self, router: Router) -> Place | End:
         name, target = router.spec.vpc_id, self._packet.target
         route = router.table.find(target)
         if route is None:
@@ -166,7 +166,7 @@ class Walk:
         if route.spec is None:
             assert route.segment is not None  # noqa: S101 - what has no spec is a subnet's own
             self._pass(Element.ROUTER, name, Rule.CONNECTED, f"to {route.segment.spec.subnet_id}")
-            return self._from_router(route.segment, target, is_own=is_own)
+            return self._from_router(route.segment, target)
         if route.next_hop is None:
             text = f"the target of the route to {route.spec.destination} is gone"
             return self._lose(Element.ROUTE, route.spec.destination, Reason.BLACKHOLE, text)
@@ -174,11 +174,11 @@ class Walk:
             text = f"the route to {route.spec.destination} goes via {route.next_hop}, which no subnet's guest can have"
             return self._lose(Element.ROUTE, route.spec.destination, Reason.NEXT_HOP_NOT_ON_LINK, text)
         self._pass(Element.ROUTE, route.spec.destination, Rule.VPC_ROUTE, f"via {route.next_hop}")
-        return self._from_router(route.segment, route.next_hop, is_own=is_own)
+        return self._from_router(route.segment, route.next_hop)
 
-    def _from_router(self, segment: Segment, next_hop: IPv4Address, *, is_own: bool) -> OnWire:
+    def _from_router(self, segment: Segment, next_hop: IPv4Address) -> OnWire:
         assert segment.gateway is not None  # noqa: S101 - the router has a leg there
-        return OnWire(segment, None, next_hop, self._packet.source if is_own else segment.gateway)
+        return OnWire(segment, None, next_hop, segment.gateway)
 
     def _on_wire(self, here: OnWire) -> Place | End:
         segment, sender, subnet_id = here.segment, here.sender, here.segment.spec.subnet_id
@@ -231,7 +231,10 @@ class Walk:
 
 
 def _asks_as(plug: Plug, next_hop: IPv4Address) -> IPv4Address:
-    """Return the address with which a guest asks for a MAC on behalf of others. Source: Linux, inet_select_addr()."""
+    """Return the address with which a guest asks for a MAC on behalf of others.
+
+    Source: Linux, ip-sysctl (arp_announce 0) and inet_select_addr().
+    """
     fitting = [each.ip for each in plug.addresses if next_hop in each.network]
     return (fitting or [each.ip for each in plug.addresses])[0]
 
