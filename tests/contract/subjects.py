@@ -54,6 +54,14 @@ class ComputeSubject(Protocol):
         """
         ...
 
+    def new_nic(self, *, device_index: int = 1) -> NICSpec:
+        """Return one more NIC on the same network, let in with an address of its own, for any machine."""
+        ...
+
+    def address_of(self, nic: NICSpec) -> str:
+        """Return the address that the network gives the NIC."""
+        ...
+
     def wait_for(self, condition: Callable[[], bool], timeout_s: float, what: str = "") -> None:
         """Let the time of this backend pass until ``condition()`` is true.
 
@@ -115,6 +123,7 @@ class StandardSubject:
     _vpc_id: str = field(init=False)
     _subnet_id: str = field(init=False)
     _ledger: list[MachineSpec] = field(init=False, default_factory=list)
+    _addresses: dict[str, str] = field(init=False, default_factory=dict)  # NIC -> its own
     _metadata: MetadataServer | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -132,7 +141,7 @@ class StandardSubject:
         return self._driver
 
     def new_spec(self, **changes: Any) -> MachineSpec:
-        nic_id, mac = self._ids.new(ids.NIC), self._ids.mac()
+        nic = NICSpec(nic_id=self._ids.new(ids.NIC), subnet_id=self._subnet_id, mac=self._ids.mac())
         spec = MachineSpec(
             machine_id=self._ids.new(ids.INSTANCE),
             kind=self.kind,
@@ -141,27 +150,42 @@ class StandardSubject:
             memory_mib=self.memory_mib,
             root_disk_gib=1,
             image_id=self.image_id,
-            nics=(NICSpec(nic_id=nic_id, subnet_id=self._subnet_id, mac=mac),),
+            nics=(nic,),
         )
         spec = replace(spec, **changes)
-        address = str(ip_address(FIRST_GUEST_ADDRESS) + len(self._ledger))
-        assert ip_address(address) in ip_network(CIDR), "the contract network is full"
         self._ledger.append(spec)
-        self.networks.ensure_port(
-            PortSpec(
-                nic_id=nic_id,
-                subnet_id=self._subnet_id,
-                mac=mac,
-                owner=OWNER,
-                addresses=(address,),
-                names=(spec.hostname,),
-            )
-        )
+        address = self._let_in(nic, spec.hostname)
         if self._metadata is not None:
             self._metadata.identities[address] = GuestIdentity(
-                instance_id=spec.machine_id, hostname=spec.hostname, address=address, mac=mac
+                instance_id=spec.machine_id, hostname=spec.hostname, address=address, mac=nic.mac
             )
         return spec
+
+    def new_nic(self, *, device_index: int = 1) -> NICSpec:
+        nic = NICSpec(
+            nic_id=self._ids.new(ids.NIC), subnet_id=self._subnet_id, mac=self._ids.mac(), device_index=device_index
+        )
+        self._let_in(nic)
+        return nic
+
+    def address_of(self, nic: NICSpec) -> str:
+        return self._addresses[nic.nic_id]
+
+    def _let_in(self, nic: NICSpec, *names: str) -> str:
+        address = str(ip_address(FIRST_GUEST_ADDRESS) + len(self._addresses))
+        assert ip_address(address) in ip_network(CIDR), "the contract network is full"
+        self._addresses[nic.nic_id] = address
+        self.networks.ensure_port(
+            PortSpec(
+                nic_id=nic.nic_id,
+                subnet_id=nic.subnet_id,
+                mac=nic.mac,
+                owner=OWNER,
+                addresses=(address,),
+                names=names,
+            )
+        )
+        return address
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float, what: str = "") -> None:
         deadline_s = self.now_s() + timeout_s
@@ -182,9 +206,8 @@ class StandardSubject:
             for spec in self._ledger:
                 self._driver.remove_machine(spec.machine_id)
             left = self._driver.inventory()
-            for spec in self._ledger:
-                for nic in spec.nics:
-                    self.networks.remove_port(nic.subnet_id, nic.nic_id)
+            for nic_id in self._addresses:
+                self.networks.remove_port(self._subnet_id, nic_id)
             assert not self.networks.ports(self._subnet_id)
         finally:
             if self._metadata is not None:
