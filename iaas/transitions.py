@@ -42,9 +42,9 @@ INSTANCE_MOVES: Mapping[str, Move] = {
     "purge": Move(sources=frozenset({S.DELETED}), transition=T.DELETING, target=S.DELETED),
 }
 
-# What changes in a VPC or subnet that is active (routes, records, reservations, joining) sets no transition:
-# hundreds may do so at the same time. Each change is applied by a job of its own, in any order.
-NETWORK_MOVES: Mapping[str, Move] = {
+# What changes in a VPC or subnet that is active (routes, records, reservations) sets no transition: hundreds may
+# do so at the same time. Each change is applied by a job of its own, in any order.
+VPC_MOVES: Mapping[str, Move] = {
     "create": Move(sources=frozenset(), transition=NetworkTransition.CREATING, target=NetworkStatus.ACTIVE),
     "delete": Move(
         sources=frozenset({NetworkStatus.ACTIVE, NetworkStatus.FAILED}),
@@ -52,9 +52,18 @@ NETWORK_MOVES: Mapping[str, Move] = {
         target=NetworkStatus.DELETED,
     ),
 }
+SUBNET_MOVES: Mapping[str, Move] = {
+    **VPC_MOVES,
+    "join": Move(
+        sources=frozenset({NetworkStatus.ACTIVE}), transition=NetworkTransition.UPDATING, target=NetworkStatus.ACTIVE
+    ),
+    "leave": Move(
+        sources=frozenset({NetworkStatus.ACTIVE}), transition=NetworkTransition.UPDATING, target=NetworkStatus.ACTIVE
+    ),
+}
 
 MOVES: Mapping[str, Mapping[str, Move]] = {
     "instance": INSTANCE_MOVES,
-    "vpc": NETWORK_MOVES,
-    "subnet": NETWORK_MOVES,
+    "vpc": VPC_MOVES,
+    "subnet": SUBNET_MOVES,
 }

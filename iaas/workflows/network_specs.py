@@ -6,6 +6,8 @@ functions that make those documents from rows are here beside those that read th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from sqlalchemy import Connection
@@ -22,7 +24,7 @@ from iaas.drivers.interface import (
     SubnetSpec,
     VPCSpec,
 )
-from iaas.resources.networks import NIC, RouteTarget
+from iaas.resources.networks import NIC, NetworkStatus, RouteTarget
 
 
 def vpc_configuration(connection: Connection, vpc_id: str) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def vpc_configuration(connection: Connection, vpc_id: str) -> dict[str, Any]:
             {
                 "name": full_name(row.name, vpc.dns_domain),
                 "type": row.type,
-                "values": row.values,
+                "values": record_values(row.type, row.values, vpc.dns_domain),
                 "ttl_s": row.ttl_s,
             }
             for row in vpc_entries.records_of(connection, vpc_id)
@@ -78,17 +80,42 @@ def full_name(name: str, domain: str) -> str:
     return name.rstrip(".") if name.endswith(".") else f"{name}.{domain}"
 
 
-def next_hop(connection: Connection, vpc_id: str, target_type: str, target: str) -> str | None:
-    """Return the address that a route's target means now; None when it has none in the VPC."""
-    match RouteTarget(target_type):
-        case RouteTarget.ADDRESS:
-            return target
-        case RouteTarget.NIC:
-            nic = nics.get(connection, target)
-            return nic.address if nic is not None and nic.vpc_id == vpc_id and nic.instance_id is not None else None
-        case RouteTarget.INSTANCE:
-            found = nics.of_instance(connection, target)
-            return next((nic.address for nic in found if nic.vpc_id == vpc_id and nic.address is not None), None)
+def record_values(record_type: str, values: Sequence[str], domain: str) -> list[str]:
+    """Return a record's values as the data plane wants them: names in them fully qualified, as its own is."""
+    return [full_name(value, domain) for value in values] if record_type == "CNAME" else list(values)
+
+
+class NextHops:
+    """Where the routes of one VPC lead now; its subnets are read once for all of them.
+
+    Only what is on a subnet at rest counts: before and after, the router has no way to it. Whoever lets a subnet
+    rest, or begins to take it away, has the VPC applied again.
+    """
+
+    def __init__(self, connection: Connection, vpc_id: str) -> None:
+        self._connection = connection
+        self._vpc_id = vpc_id
+        self._blocks = {
+            subnet.id: IPv4Network(subnet.cidr)
+            for subnet in subnets.of_vpc(connection, vpc_id)
+            if subnet.cidr is not None and subnet.status == NetworkStatus.ACTIVE and subnet.transition is None
+        }
+
+    def of(self, target_type: str, target: str) -> str | None:
+        """Return the address that a route's target means now; None when it has none in the VPC."""
+        match RouteTarget(target_type):
+            case RouteTarget.ADDRESS:
+                address = IPv4Address(target)
+                return target if any(address in block for block in self._blocks.values()) else None
+            case RouteTarget.NIC:
+                nic = nics.get(self._connection, target)
+                return nic.address if nic is not None and nic.instance_id is not None and self._has(nic) else None
+            case RouteTarget.INSTANCE:
+                found = nics.of_instance(self._connection, target)
+                return next((nic.address for nic in found if nic.address is not None and self._has(nic)), None)
+
+    def _has(self, nic: NIC) -> bool:
+        return nic.vpc_id == self._vpc_id and nic.subnet_id in self._blocks
 
 
 def vpc_spec(connection: Connection, vpc_id: str) -> VPCSpec | None:
@@ -101,6 +128,7 @@ def vpc_spec(connection: Connection, vpc_id: str) -> VPCSpec | None:
         return None
     document = row.configuration
     options = document["dhcp_options"]
+    next_hops = NextHops(connection, vpc_id)
     return VPCSpec(
         vpc_id=vpc_id,
         cidr=document["cidr"],
@@ -118,7 +146,7 @@ def vpc_spec(connection: Connection, vpc_id: str) -> VPCSpec | None:
         routes=tuple(
             RouteSpec(
                 destination=one["destination"],
-                next_hop=next_hop(connection, vpc_id, one["target_type"], one["target"]) or BLACKHOLE,
+                next_hop=next_hops.of(one["target_type"], one["target"]) or BLACKHOLE,
             )
             for one in document["routes"]
         ),

@@ -122,6 +122,12 @@ def release_from(tx: Tx, instance_id: str) -> None:
     update_rows(tx.connection, _nics, where, changes | {"updated_at": tx.now}, add={"generation": 1})
 
 
+def leave_vpc(tx: Tx, subnet_id: str) -> None:
+    """Take the addresses of all NICs of a subnet that is in no VPC any more. Their claims are the caller's."""
+    changes: dict[str, Any] = {"vpc_id": None, "address": None, "secondary_addresses": [], "updated_at": tx.now}
+    update_rows(tx.connection, _nics, {"subnet_id": subnet_id}, changes, add={"generation": 1})
+
+
 def lock(tx: Tx, nic_id: str) -> None:
     """Keep others from changing the NIC until the commit."""
     lock_row(tx.connection, _nics, nic_id)

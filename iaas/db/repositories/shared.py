@@ -20,6 +20,11 @@ _HOLDER = Prepared(
     )
 )
 
+_IN_SCOPE = Prepared(
+    select(_allocations.c.value, _allocations.c.resource_id).where(_allocations.c.scope == bindparam("scope"))
+)
+_RELEASE = Prepared(delete(AllocationRow).where(_allocations.c.resource_id == bindparam("id")))
+
 
 def claim(tx: Tx, *, scope: str, value: str, resource_id: str) -> bool:
     """Claim ``value`` for the resource; False when another holds it. The primary key decides, not a look before."""
@@ -52,6 +57,21 @@ def unclaim(tx: Tx, *, scope: str, wanted: Sequence[tuple[str, str]]) -> None:
     """Give back just these values where these resources hold them; the opposite of :func:`claim_all`."""
     for value, resource_id in wanted:
         delete_rows(tx.connection, _allocations, {"scope": scope, "value": value, "resource_id": resource_id})
+
+
+def release_scope(tx: Tx, scope: str) -> None:
+    """Give back whatever anybody holds in ``scope``."""
+    delete_rows(tx.connection, _allocations, {"scope": scope})
+
+
+def release_each(tx: Tx, resource_ids: Sequence[str]) -> None:
+    """Give back all that each of many resources holds."""
+    _RELEASE.run_many(tx.connection, [{"id": resource_id} for resource_id in resource_ids])
+
+
+def holders_in(connection: Connection, scope: str) -> dict[str, str]:
+    """Return the ids of all who hold something in ``scope``, by what it is."""
+    return {row.value: row.resource_id for row in _IN_SCOPE.rows(connection, {"scope": scope})}
 
 
 def release_all(tx: Tx, resource_id: str) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from iaas.db.models import DNSRecordRow, RouteRow
 from iaas.db.repositories.query import Listing, list_rows
-from iaas.db.statements import delete_rows, insert_rows
+from iaas.db.statements import Prepared, delete_rows, insert_rows
 from iaas.db.store import Tx
 
 _routes = RouteRow.__table__
 _records = DNSRecordRow.__table__
+
+_DELETE_ROUTE = Prepared(delete(RouteRow).where(_routes.c.id == bindparam("id")))
 
 
 def add_routes(tx: Tx, rows: list[dict[str, Any]]) -> None:
@@ -42,6 +45,11 @@ def delete_route(tx: Tx, route_id: str) -> bool:
     return delete_rows(tx.connection, _routes, {"id": route_id}) == 1
 
 
+def delete_routes(tx: Tx, route_ids: Sequence[str]) -> None:
+    """Delete many routes."""
+    _DELETE_ROUTE.run_many(tx.connection, [{"id": route_id} for route_id in route_ids])
+
+
 def count_routes(connection: Connection, vpc_id: str) -> int:
     return int(connection.execute(select(func.count()).where(_routes.c.vpc_id == vpc_id)).scalar() or 0)
 
@@ -67,7 +75,11 @@ def delete_record(tx: Tx, record_id: str) -> bool:
     return delete_rows(tx.connection, _records, {"id": record_id}) == 1
 
 
-def delete_all_of(tx: Tx, vpc_id: str) -> None:
-    """Delete the routes and records of a VPC that is going."""
-    for table in (_routes, _records):
-        delete_rows(tx.connection, table, {"vpc_id": vpc_id})
+def count_records(connection: Connection, vpc_id: str) -> int:
+    return int(connection.execute(select(func.count()).where(_records.c.vpc_id == vpc_id)).scalar() or 0)
+
+
+def delete_all_of(tx: Tx, vpc_id: str) -> tuple[int, int]:
+    """Delete the routes and records of a VPC that is going; return how many of each there were."""
+    routes = delete_rows(tx.connection, _routes, {"vpc_id": vpc_id})
+    return routes, delete_rows(tx.connection, _records, {"vpc_id": vpc_id})
