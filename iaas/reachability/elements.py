@@ -154,7 +154,7 @@ class Elements:
         stack = Stack(facts)
         for interface in facts.interfaces:
             port = _known(self.ports, interface.nic_id, "NIC")
-            texts = port.spec.addresses if interface.addresses is None else interface.addresses
+            texts = map(str, port.addresses) if interface.addresses is None else interface.addresses
             addresses = tuple(_on_interface(text, port.segment) for text in texts)
             plug = Plug(stack, port, interface.mac or port.spec.mac, addresses)
             stack.plugs.append(plug)
@@ -183,7 +183,10 @@ def _segment(spec: SubnetSpec) -> Segment:
 
 def _port(spec: PortSpec, segment: Segment) -> Port:
     pairs = tuple((IPv4Network(pair.cidr), pair.mac or spec.mac) for pair in spec.allowed_pairs)
-    return Port(spec, segment, tuple(IPv4Address(each) for each in spec.addresses), pairs)
+    addresses = tuple(IPv4Address(each) for each in spec.addresses)
+    # What is left from another block, of a subnet that has joined another VPC since, is nobody's there.
+    fitting = tuple(each for each in addresses if segment.network is None or each in segment.network)
+    return Port(spec, segment, fitting, pairs)
 
 
 def _broadcasts(network: IPv4Network) -> Iterable[IPv4Address]:

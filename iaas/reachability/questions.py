@@ -53,6 +53,7 @@ class Reason(StrEnum):
     BLACKHOLE = "blackhole"  # the target of the VPC's route is gone
     BROADCAST = "broadcast"  # the address is nobody's in particular
     CLAIMED_TWICE = "claimed_twice"  # two guests answer for the address; who wins is chance
+    DHCP_SERVER = "dhcp_server"  # guests in a VPC are none
     MARTIAN_SOURCE = "martian_source"  # it came to somebody from his own address
     NEXT_HOP_NOT_ON_LINK = "next_hop_not_on_link"
     NO_ADDRESS = "no_address"

@@ -15,6 +15,7 @@ from iaas.reachability.elements import SERVICE_ADDRESSES, Elements, Plug, Router
 from iaas.reachability.questions import Direction, Element, Hop, Protocol, Reason, Rule
 from iaas.reachability.spoofing import permitting_rule
 
+DHCP_SERVER_PORT = 67
 DNS_PORT = 53
 SERVICE_PORT = 80
 
@@ -75,7 +76,7 @@ class Lost:
 
 Place = AtGuest | AtRouter | OnWire
 End = Arrived | Lost
-PortStage = Callable[[Packet, OnWire, Plug], Hop]
+PortStage = Callable[[Packet, OnWire, Plug], Hop | None]  # None: it has nothing to say
 RouterStage = Callable[[Packet, Router], Packet]
 
 
@@ -212,9 +213,10 @@ class Walk:
                     return self._lost_last()
         return AtGuest(receiver.stack, receiver)
 
-    def _note(self, hop: Hop) -> bool:
-        self.hops.append(hop)
-        return hop.passed
+    def _note(self, hop: Hop | None) -> bool:
+        if hop is not None:
+            self.hops.append(hop)
+        return hop is None or hop.passed
 
     def _pass(self, element: Element, name: str, rule: Rule, detail: str) -> None:
         direction = self._packet.direction
@@ -294,6 +296,22 @@ def check_source(packet: Packet, wire: OnWire, plug: Plug) -> Hop:
     )
 
 
-LEAVING_PORT: tuple[PortStage, ...] = (check_source,)
+def check_no_dhcp_server(packet: Packet, wire: OnWire, plug: Plug) -> Hop | None:
+    """A guest in a VPC is no DHCP server: what it sends from that port is dropped, answers to questions among it."""
+    is_answer = packet.direction == Direction.BACK and packet.protocol == Protocol.UDP
+    if not is_answer or packet.port != DHCP_SERVER_PORT or wire.segment.spec.vpc_id is None:
+        return None
+    nic_id = plug.port.spec.nic_id
+    return Hop(
+        direction=packet.direction,
+        element=Element.NIC,
+        id=nic_id,
+        passed=False,
+        rule=Reason.DHCP_SERVER,
+        detail=f"{nic_id} may send nothing from udp port {DHCP_SERVER_PORT}",
+    )
+
+
+LEAVING_PORT: tuple[PortStage, ...] = (check_source, check_no_dhcp_server)
 ENTERING_PORT: tuple[PortStage, ...] = ()
 ENTERING_ROUTER: tuple[RouterStage, ...] = ()

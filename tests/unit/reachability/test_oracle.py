@@ -361,6 +361,20 @@ def test_a_bare_subnet_checks_macs_only() -> None:
     assert town.ask("a", "b").reachable
 
 
+def test_a_guest_in_a_vpc_is_no_dhcp_server() -> None:
+    town = pair_of_machines()
+    verdict = town.ask("a", "b", protocol=Protocol.UDP, port=67)
+    assert (verdict.reason, lost_at(verdict)) == (Reason.NO_RETURN_PATH, (Direction.BACK, Element.NIC, "b"))
+    assert verdict.path[-1].rule == Reason.DHCP_SERVER
+    assert town.ask("a", "b", protocol=Protocol.TCP, port=67).reachable
+
+
+def test_an_address_of_another_block_is_nobodys() -> None:
+    town = pair_of_machines().machine("moved", "vpc/1", "10.0.9.10")
+    assert town.ask("moved", "a").reason == Reason.NO_ADDRESS
+    assert town.ask("a", "moved").reason == Reason.NO_ADDRESS
+
+
 def test_a_source_can_be_named_by_its_address() -> None:
     town = pair_of_machines()
     assert town.ask(AddressIn("vpc", "10.0.1.10"), "b").reachable
