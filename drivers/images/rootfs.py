@@ -24,6 +24,10 @@ PROGRAMS = {
     "usr/bin/dropbearkey": ("usr/bin/dropbearkey",),
     "usr/bin/dbclient": ("usr/bin/dbclient",),
     "usr/sbin/qemu-ga": ("usr/sbin/qemu-ga", "usr/bin/qemu-ga"),
+    # Before busybox's own in the search path, since that one knows no namespaces; and a shell that searches there:
+    # busybox's prefers its own commands. It starts the faster, so our scripts are for that one (/bin/ash).
+    "sbin/ip": ("bin/ip", "usr/bin/ip"),
+    "bin/dash": ("bin/dash", "usr/bin/dash"),
 }
 
 SCRIPTS = {
@@ -45,12 +49,18 @@ TEXTS = {
     "etc/passwd": ("root:x:0:0:root:/root:/bin/sh\n", 0o644),
     "etc/group": ("root:x:0:\n", 0o644),
     "etc/shadow": ("root:*:19000:0:99999:7:::\n", 0o600),
-    "etc/shells": ("/bin/sh\n", 0o644),
+    "etc/shells": ("/bin/sh\n/bin/ash\n", 0o644),
     "etc/nsswitch.conf": ("passwd: files\ngroup: files\nhosts: files dns\n", 0o644),
     "etc/hosts": ("127.0.0.1 localhost\n", 0o644),
     "etc/hostname": ("tiny\n", 0o644),
     "etc/resolv.conf": ("", 0o644),
-    "etc/profile": ("export PATH=/sbin:/usr/sbin:/bin:/usr/bin\n", 0o644),
+    # People type in busybox's shell, which has line editing, and get the same "ip" there.
+    "etc/profile": (
+        "export PATH=/sbin:/usr/sbin:/bin:/usr/bin ENV=/etc/iaas/interactive\n"
+        'case "$0 $-" in *ash*) ;; *i*) exec /bin/ash ;; esac\n',
+        0o644,
+    ),
+    "etc/iaas/interactive": ("alias ip=/sbin/ip\n", 0o644),
     "etc/os-release": ('ID=tiny\nNAME="tiny"\nPRETTY_NAME="tiny (busybox, from Debian packages)"\n', 0o644),
     "var/www/index.html": ("starting\n", 0o644),
 }
@@ -120,9 +130,10 @@ def make_rootfs(tree: Path, root: Path, libraries: LibrarySource) -> None:
     for inside, source in libraries.closure(programs.values()).items():
         _install(source, root / inside, 0o755)
     for applet in _applets(busybox, libraries):
-        if applet != "busybox":
+        if applet not in {"busybox", "sh"}:
             folder = "sbin" if applet == "init" else "bin"
             (root / folder / applet).symlink_to("/bin/busybox")
+    (root / "bin/sh").symlink_to("dash")
     for name in ("modprobe", "poweroff", "reboot", "halt"):
         (root / "sbin" / name).symlink_to("/bin/busybox")  # the kernel itself calls /sbin/modprobe and /sbin/poweroff
 
