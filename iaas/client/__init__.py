@@ -5,7 +5,8 @@
 ...     web = web.wait_until_ready()
 """
 
-from iaas.client.actions import Action, wait_all
+from iaas.client.actions import Action, Change, wait_all
+from iaas.client.address_reservations import AddressReservation
 from iaas.client.capabilities import Capabilities, Health
 from iaas.client.catalog import Flavor, Host, Image, KeyPair, Zone
 from iaas.client.client import Client
@@ -45,25 +46,40 @@ from iaas.client.events import Event
 from iaas.client.identity import AccessKey, APIToken, Project
 from iaas.client.instances import ExecResult, Instance, InstanceNIC, InstanceSpec
 from iaas.client.jobs import Job, Progress
+from iaas.client.nics import NIC, NO_ADDRESS, AllowedPair, NICSpec, NICStatistics
 from iaas.client.placement import Placement, PlacementRule
 from iaas.client.quotas import Quota, Quotas
+from iaas.client.reachability import AddressIn, Hop, Verdict
 from iaas.client.resource import UNSET, Resource
+from iaas.client.subnets import Subnet
+from iaas.client.vpc_entries import DNSRecord, NewRoute, Route, RoutesAction, RouteTarget
+from iaas.client.vpcs import VPC, DHCPOptions, DNSForwarder
 from iaas.kernel.errors import Failure, FieldError, ResourceRef
 
 __all__ = [
+    "NIC",
+    "NO_ADDRESS",
     "UNSET",
+    "VPC",
     "APIError",
     "APIToken",
     "AccessKey",
     "Action",
+    "AddressIn",
+    "AddressReservation",
+    "AllowedPair",
     "BackendUnavailable",
     "Capabilities",
+    "Change",
     "Client",
     "Collection",
     "ConfigurationError",
     "Conflict",
     "ConnectionFailed",
     "Credentials",
+    "DHCPOptions",
+    "DNSForwarder",
+    "DNSRecord",
     "DoctorReport",
     "Event",
     "EventsExpired",
@@ -74,6 +90,7 @@ __all__ = [
     "Flavor",
     "GuestUnavailable",
     "Health",
+    "Hop",
     "Host",
     "IaasError",
     "Image",
@@ -87,8 +104,11 @@ __all__ = [
     "Job",
     "JobFailed",
     "KeyPair",
+    "NICSpec",
+    "NICStatistics",
     "NameTaken",
     "NeverReady",
+    "NewRoute",
     "NotCancellable",
     "NotFound",
     "NotSupported",
@@ -106,9 +126,14 @@ __all__ = [
     "RateLimited",
     "Resource",
     "ResourceRef",
+    "Route",
+    "RouteTarget",
+    "RoutesAction",
     "ServerError",
+    "Subnet",
     "Unauthenticated",
     "UnexpectedAnswer",
+    "Verdict",
     "WaitTimeout",
     "Zone",
     "default_credentials_files",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from iaas.client.jobs import DEFAULT_WAIT_S, Job
 from iaas.client.resource import Resource, mapping_of
+
+if TYPE_CHECKING:
+    from iaas.client.client import Client
 
 R = TypeVar("R", bound=Resource)
 
@@ -38,13 +41,47 @@ class Action(Generic[R]):
         return self.resource if self.is_removal else self.resource.refresh()
 
 
-def action_from_answer(model: type[R], of: Resource, answer: object, *, is_removal: bool = False) -> Action[R]:
-    """Return the action of a ``{"instance": {...}, "job": {...}}`` answer to a verb of ``of``."""
+@dataclass(frozen=True, kw_only=True)  # no slots: as above
+class Change(Generic[R]):
+    """What the server answered to a change: the ``resource`` as it is now, and the ``job`` by which backends follow.
+
+    ``job`` is None when there is nothing to follow (a name, labels).
+    """
+
+    resource: R
+    job: Job | None = None
+
+    def wait(self, *, timeout_s: float | None = DEFAULT_WAIT_S, on_progress: Callable[[Job], None] | None = None) -> R:
+        """Return the resource when the change is in force; as ``Action.wait``."""
+        if self.job is None:
+            return self.resource
+        self.job.wait(timeout_s=timeout_s, on_progress=on_progress)
+        return self.resource.refresh()
+
+
+def action_from_answer(model: type[R], client: Client, answer: object, *, is_removal: bool = False) -> Action[R]:
+    """Return the action of a ``{"instance": {...}, "job": {...}}`` answer."""
     body = mapping_of(answer, model.key)
     return Action(
-        job=Job.from_answer(of.client, body.get("job")),
-        resource=model.from_answer(of.client, body.get(model.key)),
+        job=Job.from_answer(client, body.get("job")),
+        resource=model.from_answer(client, body.get(model.key)),
         is_removal=is_removal,
+    )
+
+
+def removal_from_answer(resource: R, answer: object) -> Action[R]:
+    """Return the action of a ``{"job": {...}}`` answer to the removal of ``resource``."""
+    job = Job.from_answer(resource.client, mapping_of(answer, resource.key).get("job"))
+    return Action(job=job, resource=resource, is_removal=True)
+
+
+def change_from_answer(resource: R, answer: object) -> Change[R]:
+    """Return the change of ``resource`` by an answer that is the resource, or holds it with a job."""
+    body = mapping_of(answer, resource.key)
+    job = body.get("job") if resource.key in body else None
+    return Change(
+        resource=resource.from_answer(resource.client, body),
+        job=None if job is None else Job.from_answer(resource.client, job),
     )
 
 

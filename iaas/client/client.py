@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from iaas.client.address_reservations import AddressReservations
 from iaas.client.capabilities import Capabilities, Health
 from iaas.client.catalog import Flavors, Host, Image, KeyPairs, Zones
 from iaas.client.collection import Collection
@@ -16,9 +17,13 @@ from iaas.client.events import Events
 from iaas.client.identity import AccessKeys, APITokens, Projects
 from iaas.client.instances import Instances
 from iaas.client.jobs import Jobs
+from iaas.client.nics import NICs
 from iaas.client.quotas import Quotas
+from iaas.client.reachability import Reachability
 from iaas.client.resource import decode
+from iaas.client.subnets import Subnets
 from iaas.client.transport import Param, Transport
+from iaas.client.vpcs import VPCs
 
 if TYPE_CHECKING:
     import httpx
@@ -52,6 +57,11 @@ class Client:
         credentials = find_credentials(endpoint, token, credentials_file=credentials_file)
         self.transport = Transport(credentials, timeout_s=timeout_s, max_retries=max_retries, http=http)
         self.instances = Instances(self)
+        self.vpcs = VPCs(self)
+        self.subnets = Subnets(self)
+        self.nics = NICs(self)
+        self.address_reservations = AddressReservations(self)
+        self.reachability = Reachability(self)
         self.images: Collection[Image] = Collection(self, Image)
         self.flavors = Flavors(self)
         self.key_pairs = KeyPairs(self)

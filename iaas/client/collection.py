@@ -33,13 +33,18 @@ class Page(Generic[R]):
 
 
 class Collection(Generic[R]):
-    """One kind of resource as the server has it."""
+    """One kind of resource as the server has it.
+
+    Args:
+        path: of those that live within another resource; the model's own when absent.
+    """
 
     cursor_parameter = "cursor"
 
-    def __init__(self, client: Client, model: type[R]) -> None:
+    def __init__(self, client: Client, model: type[R], *, path: str | None = None) -> None:
         self._client = client
         self._model = model
+        self._path = path or model.path
 
     def get(self, id_or_name: str) -> R:
         """Return one resource by its id, or by its name within the project.
@@ -47,7 +52,8 @@ class Collection(Generic[R]):
         Raises:
             NotFound: there is none.
         """
-        return self._model.from_answer(self._client, self._client.request("GET", item_path(self._model, id_or_name)))
+        path = item_path(self._model, id_or_name, within=self._path)
+        return self._model.from_answer(self._client, self._client.request("GET", path))
 
     def find(self, name: str) -> R | None:
         """Return the resource with exactly this name, None when there is none (an id is no name)."""
@@ -69,10 +75,10 @@ class Collection(Generic[R]):
         params = {"limit": limit, **{name: _filter(value) for name, value in filters.items()}}
         if cursor is not None:
             params[self.cursor_parameter] = cursor
-        answer = mapping_of(self._client.request("GET", self._model.path, params=params), self._model.path)
+        answer = mapping_of(self._client.request("GET", self._path, params=params), self._path)
         items = answer.get("items")
         if not isinstance(items, list):
-            raise UnexpectedAnswer(f"the server sent no list of items for {self._model.path}")
+            raise UnexpectedAnswer(f"the server sent no list of items for {self._path}")
         return Page(
             items=tuple(self._model.from_answer(self._client, each) for each in items),
             next_cursor=answer.get("next_cursor"),
@@ -91,8 +97,12 @@ class Collection(Generic[R]):
 
     def _create(self, **fields: Any) -> R:
         """Return a new resource of the given fields; those that are None are left to the server."""
+        return self._model.from_answer(self._client, self._post(fields))
+
+    def _post(self, fields: Mapping[str, Any]) -> object:
+        """Return the answer to a create with those fields that are not None."""
         body = {name: value for name, value in fields.items() if value is not None}
-        return self._model.from_answer(self._client, self._client.request("POST", self._model.path, body=body))
+        return self._client.request("POST", self._path, body=body)
 
 
 def _filter(value: Filter) -> str | int | bool | datetime | None:

@@ -12,6 +12,7 @@ from iaas.client.actions import Action, action_from_answer
 from iaas.client.collection import Collection
 from iaas.client.errors import NeverReady, UnexpectedAnswer, WaitTimeout
 from iaas.client.jobs import Job
+from iaas.client.nics import NICSpec
 from iaas.client.placement import Placement
 from iaas.client.resource import (
     STRINGS,
@@ -39,7 +40,9 @@ _LONGEST_PAUSE_S = 1.0
 class InstanceSpec:
     """What to create. ``flavor``, or ``vcpus`` and ``memory_mib``; what is None or empty is left to the server.
 
-    ``user_data`` as bytes may hold anything; ``nesting`` and ``privileged`` are for container machines.
+    ``user_data`` as bytes may hold anything; ``nesting`` and ``privileged`` are for container machines. ``nics`` are
+    in the order of the guest's devices: one on the zone's basic subnet when None, none at all when empty.
+    ``metadata_labels`` lets the guest read its labels.
     """
 
     kind: str
@@ -56,6 +59,8 @@ class InstanceSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     nesting: bool | None = None
     privileged: bool | None = None
+    metadata_labels: bool | None = None
+    nics: Sequence[NICSpec] | None = None
     placement: Placement | None = None
 
     def to_body(self) -> dict[str, Any]:
@@ -74,6 +79,8 @@ class InstanceSpec:
             "labels": dict(self.labels) or None,
             "nesting": self.nesting,
             "privileged": self.privileged,
+            "metadata_labels": self.metadata_labels,
+            "nics": None if self.nics is None else [nic.to_body() for nic in self.nics],
             "placement": self.placement.to_body() if self.placement is not None else None,
         }
         if isinstance(self.user_data, bytes):
@@ -89,9 +96,11 @@ class InstanceNIC:
     """A network interface of an instance, in the order of ``device_index``."""
 
     id: str
-    network_id: str = ""
+    subnet_id: str = ""
+    vpc_id: str | None = None
     mac: str = ""
     address: str | None = None
+    secondary_addresses: tuple[str, ...] = field(default=(), metadata=STRINGS)
     device_index: int = 0
 
 
@@ -133,6 +142,7 @@ class Instance(Resource):
     key_pairs: tuple[str, ...] = field(default=(), metadata=STRINGS)
     nesting: bool = False
     privileged: bool = False
+    metadata_labels: bool = False
     nics: tuple[InstanceNIC, ...] = field(default=(), metadata=reads_all(lambda data: decode(InstanceNIC, data)))
     address: str | None = None
     host_id: str | None = None
@@ -171,7 +181,7 @@ class Instance(Resource):
     def delete(self, *, purge: bool = False) -> Action[Instance]:
         """Remove it. While the server retains it (``purge_at``) it can be recovered; with ``purge`` not at all."""
         answer = self.client.request("DELETE", self._own_path(), params={"purge": True} if purge else None)
-        return action_from_answer(Instance, self, answer, is_removal=True)
+        return action_from_answer(Instance, self.client, answer, is_removal=True)
 
     def recover(self, *, name: str | None = None) -> Action[Instance]:
         """Bring it back from deletion, stopped; under another name if its own is taken.
@@ -256,7 +266,7 @@ class Instance(Resource):
             self._own_path(f"/actions/{verb}"),
             body={name: value for name, value in body.items() if value is not None},
         )
-        return action_from_answer(Instance, self, answer)
+        return action_from_answer(Instance, self.client, answer)
 
 
 class Instances(Collection[Instance]):
@@ -291,6 +301,8 @@ class Instances(Collection[Instance]):
         labels: Mapping[str, str] | None = None,
         nesting: bool | None = None,
         privileged: bool | None = None,
+        metadata_labels: bool | None = None,
+        nics: Sequence[NICSpec] | None = None,
         placement: Placement | None = None,
     ) -> Action[Instance]:
         """Create and start a machine of ``kind`` ``vm`` or ``container``; ``.wait()`` returns it running.
@@ -319,6 +331,8 @@ class Instances(Collection[Instance]):
                 labels=labels or {},
                 nesting=nesting,
                 privileged=privileged,
+                metadata_labels=metadata_labels,
+                nics=nics,
                 placement=placement,
             )
         )

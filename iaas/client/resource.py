@@ -109,15 +109,22 @@ class Resource:
         return item_path(type(self), self.id) + rest
 
     def _patch(self, changes: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Self:
+        return self.from_answer(self.client, self._patched(changes, headers=headers))
+
+    def _patched(self, changes: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> object:
+        """Return the answer to a merge patch of those ``changes`` that are not UNSET."""
         body = {name: value for name, value in changes.items() if not isinstance(value, Unset)}
-        return self.from_answer(self.client, self.client.request("PATCH", self._own_path(), body=body, headers=headers))
+        return self.client.request("PATCH", self._own_path(), body=body, headers=headers)
 
     def _remove(self) -> None:
         self.client.request("DELETE", self._own_path())
 
 
-def item_path(cls: type[Resource], id_or_name: str) -> str:
+def item_path(cls: type[Resource], id_or_name: str, *, within: str | None = None) -> str:
     """Return the quoted path of one resource.
+
+    Args:
+        within: the path of its collection; the one of its class when absent.
 
     Raises:
         NotFound: for the few words that cannot be a path segment, and so no id or name.
@@ -125,7 +132,7 @@ def item_path(cls: type[Resource], id_or_name: str) -> str:
     if id_or_name in ("", ".", ".."):
         raise NotFound(f"there is no {cls.key} {id_or_name!r}", status=404, code="not_found")
     # Bytes of a shell argument that are not UTF-8 go out as they are; the server has the last word on them.
-    return f"{cls.path}/{quote(id_or_name, safe='', errors='surrogateescape')}"
+    return f"{within or cls.path}/{quote(id_or_name, safe='', errors='surrogateescape')}"
 
 
 def label_selector(labels: Mapping[str, str] | str | None) -> str | None:

@@ -1,0 +1,82 @@
+"""Would a packet arrive, and if not, what stops it?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from iaas.client.nics import NIC
+from iaas.client.resource import decode, reads_all
+
+if TYPE_CHECKING:
+    from iaas.client.client import Client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressIn:
+    """An ``address``, and the ``vpc`` (id or name) in which it is meant."""
+
+    vpc: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hop:
+    """One decision on the way. Where ``passed`` is false the packet was lost; ``rule`` says why.
+
+    ``direction`` is ``forward``, or ``back`` for the answer.
+    """
+
+    direction: str = ""
+    element: str = ""
+    id: str = ""
+    passed: bool = False
+    rule: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a packet and its answer would arrive; ``reason`` and ``message`` say what decided."""
+
+    reachable: bool = False
+    reason: str = ""
+    message: str = ""
+    path: tuple[Hop, ...] = field(default=(), metadata=reads_all(lambda data: decode(Hop, data)))
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+End = NIC | AddressIn | str
+"""Of a way: a NIC (a value, id or name), or an address in a VPC."""
+
+
+class Reachability:
+    """``client.reachability``."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def check(self, source: End, target: End, *, protocol: str | None = None, port: int | None = None) -> Verdict:
+        """Return whether a packet of ``source`` reaches ``target``, and its answer ``source``. Nothing is sent.
+
+        Args:
+            protocol: ``icmp``, ``tcp`` or ``udp``; tcp when only a ``port`` is given, else icmp.
+
+        Raises:
+            NotFound: there is no such NIC or VPC.
+            InvalidInput: a field is wrong: ``errors`` names it.
+        """
+        body: dict[str, Any] = {"source": _end(source), "target": _end(target)}
+        if port is not None:
+            body |= {"protocol": protocol or "tcp", "port": port}
+        elif protocol is not None:
+            body["protocol"] = protocol
+        answer = self._client.request("POST", "/v1/reachability", body=body)
+        return decode(Verdict, answer, raw=answer)
+
+
+def _end(end: End) -> dict[str, str]:
+    if isinstance(end, AddressIn):
+        return {"vpc": end.vpc, "address": end.address}
+    return {"nic": end if isinstance(end, str) else end.id}
