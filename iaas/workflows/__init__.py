@@ -6,9 +6,15 @@ from collections.abc import Mapping
 
 from iaas.workflows import (
     apply_nic,
+    apply_subnet,
+    apply_vpc,
     attach_nic,
     create_instance,
+    create_subnet,
+    create_vpc,
     delete_instance,
+    delete_subnet,
+    delete_vpc,
     detach_nic,
     purge_instance,
     rebuild_instance,
@@ -27,9 +33,17 @@ WORKFLOWS: Mapping[str, Workflow] = {
     workflow.action: workflow
     for workflow in (
         apply_nic.WORKFLOW,
+        apply_subnet.WORKFLOW,
+        apply_subnet.JOIN,
+        apply_subnet.LEAVE,
+        apply_vpc.WORKFLOW,
         attach_nic.WORKFLOW,
         create_instance.WORKFLOW,
+        create_subnet.WORKFLOW,
+        create_vpc.WORKFLOW,
         delete_instance.WORKFLOW,
+        delete_subnet.WORKFLOW,
+        delete_vpc.WORKFLOW,
         detach_nic.WORKFLOW,
         purge_instance.WORKFLOW,
         rebuild_instance.WORKFLOW,
