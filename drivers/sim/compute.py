@@ -22,7 +22,7 @@ from iaas.drivers.interface import (
     TransientError,
     UnsupportedError,
 )
-from iaas.drivers.interface.compute import LifecycleListener
+from iaas.drivers.interface.compute import NICS_PER_MACHINE, LifecycleListener
 from iaas.drivers.sim import console, nics, passages
 from iaas.drivers.sim.guest import Guest
 from iaas.drivers.sim.guest_facts import read_facts
@@ -30,7 +30,6 @@ from iaas.drivers.sim.guest_files import GuestFileError
 from iaas.drivers.sim.latency import Delay
 from iaas.drivers.sim.machines import (
     COLUMNS,
-    NIC_LIMIT,
     Machine,
     delete_machine,
     find_machine,
@@ -82,7 +81,7 @@ class SimComputeDriver:
         Raises:
             NotFoundError: the image is not in this world.
             PermanentError: the id belongs to a machine of another kind, or a rebuild meets one that is not stopped.
-            NoCapacityError: more NICs than NIC_LIMIT.
+            NoCapacityError: more NICs than NICS_PER_MACHINE.
             UnsupportedError: nesting or privileged for a kind without it.
         """
         if spec.kind is not self.kind:
@@ -97,8 +96,10 @@ class SimComputeDriver:
             now_us = self.world.now_us()
             present = find_machine(connection, spec.machine_id)
             if present is None:
-                if len(spec.nics) > NIC_LIMIT:
-                    raise NoCapacityError(f"machine {spec.machine_id} has no room for more than {NIC_LIMIT} NICs")
+                if len(spec.nics) > NICS_PER_MACHINE:
+                    raise NoCapacityError(
+                        f"machine {spec.machine_id} has no room for more than {NICS_PER_MACHINE} NICs"
+                    )
                 self._check_image(connection, spec.image_id)
                 made_us = now_us + self._delay_us(Delay.CREATE, spec.machine_id)
                 insert_machine(connection, spec, busy_until_us=made_us)
@@ -158,7 +159,7 @@ class SimComputeDriver:
         Raises:
             NotFoundError: there is no such machine.
             PermanentError: another NIC has the device index, or the NIC is plugged in elsewhere.
-            NoCapacityError: the machine has NIC_LIMIT of them.
+            NoCapacityError: the machine has NICS_PER_MACHINE of them.
         """
         with self.world.write("attach_nic", machine_id) as connection:
             nics.attach(self.world, connection, self._get(connection, machine_id), nic, self.world.now_us())

@@ -8,9 +8,6 @@ from typing import NamedTuple
 from iaas.drivers.interface import MachineKind, MachineSpec, MachineState, NICSpec, PowerState
 from iaas.drivers.sim.world import from_microseconds
 
-NIC_LIMIT = 24
-"""How many NICs a machine can have: about as many as a PC has slots for."""
-
 
 class Machine(NamedTuple):
     """One row of ``machines``, as far as power and shape go."""

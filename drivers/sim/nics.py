@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 
 from iaas.drivers.interface import MachineKind, NICSpec, NoCapacityError, PermanentError, PowerState, TransientError
+from iaas.drivers.interface.compute import NICS_PER_MACHINE
 from iaas.drivers.sim.latency import Delay
 from iaas.drivers.sim.links import forget_link
-from iaas.drivers.sim.machines import NIC_LIMIT, Machine, insert_nic
+from iaas.drivers.sim.machines import Machine, insert_nic
 from iaas.drivers.sim.passages import delay_us
 from iaas.drivers.sim.world import SimWorld
 
@@ -37,8 +38,8 @@ def attach(world: SimWorld, connection: sqlite3.Connection, machine: Machine, ni
     elsewhere = connection.execute("SELECT machine_id FROM nics WHERE nic_id = ?", (nic.nic_id,)).fetchone()
     if elsewhere is not None:
         raise PermanentError(f"NIC {nic.nic_id} is still plugged into machine {elsewhere[0]}")
-    if len(here) >= NIC_LIMIT:
-        raise NoCapacityError(f"machine {machine.machine_id} has no room for more than {NIC_LIMIT} NICs")
+    if len(here) >= NICS_PER_MACHINE:
+        raise NoCapacityError(f"machine {machine.machine_id} has no room for more than {NICS_PER_MACHINE} NICs")
     up_us = now_us + delay_us(world, machine, Delay.NIC_UP) if is_on(machine, now_us) else 0
     insert_nic(connection, machine.machine_id, nic, up_us=up_us)
 
