@@ -17,8 +17,9 @@ from iaas.drivers.interface import (
     ImageSpec,
     MachineKind,
     MachineSpec,
-    NetworkSpec,
     PortSpec,
+    SubnetSpec,
+    VPCSpec,
 )
 from iaas.kernel.errors import InTransition, InvalidState
 from iaas.resources.instances import Instance, InstanceStatus
@@ -150,15 +151,18 @@ def put_into_another_zone(cloud: Cloud, instance: Instance) -> str:
 
 
 def leak_network(cloud: Cloud, instance: Instance) -> str:
-    cloud.backend.networks.ensure_network(
-        NetworkSpec(network_id="net-stray000", cidr="10.9.0.0/24", gateway="10.9.0.1")
-    )
+    cloud.backend.networks.ensure_subnet(SubnetSpec(subnet_id="net-stray000"))
     return "net-stray000"
+
+
+def leak_vpc(cloud: Cloud, instance: Instance) -> str:
+    cloud.backend.networks.ensure_vpc(VPCSpec(vpc_id="vpc-stray000", cidr="10.9.0.0/16"))
+    return "vpc-stray000"
 
 
 def lose_port(cloud: Cloud, instance: Instance) -> str:
     nic = instance.nics[0]
-    cloud.backend.networks.remove_port(nic.network_id, nic.id)
+    cloud.backend.networks.remove_port(nic.subnet_id, nic.id)
     return nic.id
 
 
@@ -167,10 +171,11 @@ def leak_port(cloud: Cloud, instance: Instance) -> str:
     cloud.backend.networks.ensure_port(
         PortSpec(
             nic_id="nic-stray000",
-            network_id=nic.network_id,
+            subnet_id=nic.subnet_id,
             mac="52:54:00:99:99:99",
-            address=nic.address.rpartition(".")[0] + ".250",  # type: ignore[union-attr]  # it has one
-            hostname="stray",
+            owner=nic.project_id,
+            addresses=(nic.address.rpartition(".")[0] + ".250",),  # type: ignore[union-attr]  # it has one
+            names=("stray",),
         )
     )
     return "nic-stray000"
@@ -237,6 +242,7 @@ REPAIRED: list[tuple[Plant, Drift]] = [
     (shrink_behind, Drift.WRONG_SHAPE),
     (put_elsewhere, Drift.WRONG_PLACEMENT),
     (leak_network, Drift.LEAKED_NETWORK),
+    (leak_vpc, Drift.LEAKED_NETWORK),
     (lose_port, Drift.LOST_PORT),
     (leak_port, Drift.LEAKED_PORT),
     (leak_image, Drift.LEAKED_IMAGE),
@@ -293,8 +299,10 @@ def test_what_only_a_person_can_decide_is_reported_and_left(cloud: Cloud, plant:
 
 def test_a_lost_network_is_made_again_with_its_ports(cloud: Cloud) -> None:
     instance = create(cloud)
-    cloud.backend.networks.remove_network(instance.nics[0].network_id)
-    assert {each.drift for each in cloud.doctor.check().findings} == {Drift.LOST_NETWORK}
+    cloud.backend.networks.remove_subnet(instance.nics[0].subnet_id)
+    cloud.backend.networks.remove_vpc(str(instance.nics[0].vpc_id))
+    found = {(each.drift, each.resource.type) for each in cloud.doctor.check().findings}
+    assert found == {(Drift.LOST_NETWORK, "subnet"), (Drift.LOST_NETWORK, "vpc")}
     cloud.doctor.repair()
     assert {each.drift for each in cloud.doctor.check().findings} == {Drift.LOST_PORT}
     assert cloud.doctor.repair().findings == ()

@@ -19,7 +19,7 @@ from iaas.doctor import findings as findings_module
 from iaas.doctor.doctor import Doctor
 from iaas.doctor.findings import Drift
 from iaas.doctor.survey import Survey
-from iaas.drivers.interface import MachineKind
+from iaas.drivers.interface import MachineKind, PortSpec
 from tests.factories import create, open_cloud, settle, world
 from tests.postgres import Cluster
 
@@ -78,6 +78,7 @@ def multiply(cloud: Cloud, model_id: str, count: int, *, first: int = 0) -> list
             NICRow.instance_id,
             lambda number, each: {
                 "id": f"nic-{number:08d}",
+                "name": f"nic-{number:08d}",
                 "instance_id": each,
                 "mac": mac(number),
                 "address": address(number),
@@ -89,7 +90,7 @@ def multiply(cloud: Cloud, model_id: str, count: int, *, first: int = 0) -> list
             for scope, value, holder in (
                 (f"name:instance:{row.project_id}", f"copy-{number}", each),
                 (f"mac:{row.zone}", mac(number), nic_id),
-                (f"address:{nic.network_id}", address(number), nic_id),
+                (f"address:{nic.subnet_id}", address(number), nic_id),
             ):
                 connection.execute(insert(AllocationRow).values(scope=scope, value=value, resource_id=holder))
         for name, amount in (("vcpus", row.vcpus), ("memory_mib", row.memory_mib), ("disk_gib", row.root_disk_gib)):
@@ -97,8 +98,8 @@ def multiply(cloud: Cloud, model_id: str, count: int, *, first: int = 0) -> list
             connection.execute(
                 HostRow.__table__.update().where(HostRow.id == row.host_id).values({used: used + count * amount})
             )
-        for name in ("instances", "vcpus", "memory_mib", "root_disk_gib"):
-            more = count * (1 if name == "instances" else getattr(row, name))
+        for name in ("instances", "nics", "vcpus", "memory_mib", "root_disk_gib"):
+            more = count * (1 if name in ("instances", "nics") else getattr(row, name))
             mine = (QuotaRow.project_id == row.project_id, QuotaRow.resource == name)
             connection.execute(QuotaRow.__table__.update().where(*mine).values(used=QuotaRow.used + more))
 
@@ -110,9 +111,15 @@ def multiply(cloud: Cloud, model_id: str, count: int, *, first: int = 0) -> list
             f"INSERT INTO machines (machine_id, {columns}) SELECT ?, {columns} FROM machines WHERE machine_id = ?",  # noqa: S608 - all ours
             [(each, model_id) for each in ids],
         )
-        connection.executemany(
-            "INSERT INTO ports (network_id, nic_id, mac, address, hostname) VALUES (?, ?, ?, ?, 'copy')",
-            [(nic.network_id, f"nic-{number:08d}", mac(number), address(number)) for number in numbers],
+    for number in numbers:
+        cloud.backend.networks.ensure_port(
+            PortSpec(
+                nic_id=f"nic-{number:08d}",
+                subnet_id=nic.subnet_id,
+                mac=mac(number),
+                owner=nic.project_id,
+                addresses=(address(number),),
+            )
         )
     return ids
 
@@ -153,7 +160,7 @@ def test_drifts_are_found_on_every_page_and_at_its_edges(cloud: Cloud, which: in
     driver = cloud.backend.compute[MachineKind(model.kind)]
     driver.remove_machine(lost)
     nic = f"nic-{which:08d}"
-    cloud.backend.networks.remove_port(model.nics[0].network_id, nic)
+    cloud.backend.networks.remove_port(model.nics[0].subnet_id, nic)
     with world(cloud).write("test") as connection:  # what nobody knows, just behind it
         connection.execute("UPDATE machines SET machine_id = ? WHERE machine_id = ?", (f"{lost}x", model.id))
     cloud.store.write(lambda tx: tx.connection.execute(insert(LabelRow).values(resource_id=lost, key="c", value="d")))

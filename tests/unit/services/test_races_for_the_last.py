@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from iaas.api.app import create_app
 from iaas.cloud import Cloud
-from iaas.db.models import NetworkRow
+from iaas.db.models import SubnetRow
 from iaas.db.repositories.query import Listing
 from iaas.kernel.errors import CloudError, InTransition, NotFound
 from iaas.resources.common import Page
@@ -70,7 +70,7 @@ def test_what_a_resize_would_grow_by_is_taken_by_one(clouds: Sequence[Cloud]) ->
 
 def test_the_last_addresses_go_to_as_many_as_there_are(clouds: Sequence[Cloud]) -> None:
     first = clouds[0]
-    first.store.write(lambda tx: tx.connection.execute(update(NetworkRow).values(cidr="10.64.0.0/28")))
+    first.store.write(lambda tx: tx.connection.execute(update(SubnetRow).values(cidr="10.64.0.0/28", dhcp_last="10.64.0.14")))
     assert race(clouds, [creates] * RACERS) == {"won": ADDRESSES, "OutOfCapacity": RACERS - ADDRESSES}
     assert len({nic.address for each in everything(first) for nic in each.nics}) == ADDRESSES
     assert_right(clouds)
@@ -79,7 +79,7 @@ def test_the_last_addresses_go_to_as_many_as_there_are(clouds: Sequence[Cloud]) 
 def test_an_address_that_comes_back_is_held_by_one(clouds: Sequence[Cloud]) -> None:
     """A recovered machine wants the address that it had; new ones may get it first."""
     first = clouds[0]
-    first.store.write(lambda tx: tx.connection.execute(update(NetworkRow).values(cidr="10.64.0.0/28")))
+    first.store.write(lambda tx: tx.connection.execute(update(SubnetRow).values(cidr="10.64.0.0/28", dhcp_last="10.64.0.14")))
     for cloud in clouds:
         cloud.instances.retention_s = 7200
     for _ in range(ROUNDS):
