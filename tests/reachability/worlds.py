@@ -96,20 +96,21 @@ class _Maker:
         self._free[spec.subnet_id] = (str(block[number]) for number in range(10, 99))
 
     def _guest(self, vpc: VPCSpec) -> None:
-        forwards = self.chance(40)
+        forwards, is_running = self.chance(40), not self.chance(7)
         interfaces = []
+        bridged: str | None = None  # the NIC that has a bridge of pods behind it
         for number in range(self.random.choice((1, 1, 1, 1, 2, 3))):
             home = self.random.choice(self.draft.vpcs) if number and self.chance(15) else vpc
             subnet = self.random.choice(self.draft.subnets_of(home))
             port = self._port(subnet)
-            if not port.addresses and self.chance(50):
+            if bridged is None and not port.addresses and self.chance(50):
+                bridged = port.nic_id
                 interfaces.append(Interface(nic_id=port.nic_id, addresses=()))
-                self._pods(port, subnet)
+                self._pods(port, subnet, is_running=is_running)
             else:
                 interfaces.append(self._interface(port, subnet, forwards=forwards))
-        if interfaces and self.chance(8):
+        if interfaces[-1].nic_id != bridged and self.chance(8):
             interfaces.pop()  # a NIC that is attached to nothing
-        is_running = not self.chance(7)
         guest = Guest(
             guest_id=self.ids.new(INSTANCE), interfaces=tuple(interfaces), forwards=forwards, is_running=is_running
         )
@@ -149,12 +150,12 @@ class _Maker:
             return Interface(nic_id=port.nic_id)
         return Interface(nic_id=port.nic_id, addresses=(*port.addresses, *fresh))
 
-    def _pods(self, port: PortSpec, subnet: SubnetSpec) -> None:
+    def _pods(self, port: PortSpec, subnet: SubnetSpec, *, is_running: bool) -> None:
         block = IPv4Network(subnet.cidr or "")
         for number in self.random.sample((103, 104, 105, 106, 123), self.random.randint(1, 3)):
             pod = Interface(nic_id=port.nic_id, addresses=(str(block[number]),), mac=self.ids.mac())
             guest_id = self.ids.new(INSTANCE)
-            self.draft.guests.append(Guest(guest_id=guest_id, interfaces=(pod,)))
+            self.draft.guests.append(Guest(guest_id=guest_id, interfaces=(pod,), is_running=is_running))
 
     def routes(self) -> None:
         """Give VPCs and guests routes, once all ports are known."""
