@@ -108,7 +108,7 @@ def port_elements(tag: str, subnet: SubnetSpec, port: PortSpec, number_of: Numbe
     foreign: dict[str, list[IPv4Network]] = {}
     for pair in port.allowed_pairs:
         if pair.mac is not None and pair.mac != port.mac:
-            foreign.setdefault(pair.mac, []).append(ANYWHERE if is_bare else IPv4Network(pair.cidr))
+            foreign.setdefault(pair.mac, []).append(IPv4Network(pair.cidr))
     speaks_for_reserved = any(each.owner == port.owner for each in subnet.reservations)
     elements = set()
     for link in names.port_links(tag, port.nic_id):

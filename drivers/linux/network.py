@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import ipaddress
 import logging
 import socket
 import threading
@@ -42,8 +41,8 @@ from iaas.drivers.linux.links import ensure_bridge, ensure_leg, ensure_router, r
 from iaas.drivers.linux.namespaces import namespace_exists, netlink
 from iaas.drivers.linux.network_records import NetworkRecords
 from iaas.drivers.linux.repeating import Repeating
-from iaas.drivers.linux.routes import TableRoute, apply_routes
-from iaas.drivers.linux.spec_checks import check_id, check_port, check_subnet, check_vpc
+from iaas.drivers.linux.routes import apply_routes, table_of
+from iaas.drivers.linux.spec_checks import check_id, check_port, check_subnet, check_vpc, fitting
 from iaas.kernel.ids import NIC
 
 SUPERVISE_INTERVAL_S = 2.0
@@ -414,41 +413,6 @@ class LinuxNetworkDriver:
         if any(nic_id in self._records.ports(subnet_id) for subnet_id in self._records.subnet_ids()):
             for listener in list(self._listeners):
                 listener(nic_id)
-
-
-def table_of(vpc: VPCSpec, subnets: list[SubnetSpec]) -> list[TableRoute]:
-    """Return the routes of a VPC: its subnets, and for each other destination a gateway on one of them or a refusal.
-
-    A next hop that is on no subnet (any more, or not yet) refuses: nothing else may catch the packet.
-    """
-    connected = {
-        ipaddress.IPv4Network(subnet.cidr): TableRoute(
-            subnet.cidr, names.router_end(subnet.subnet_id), source=subnet.gateway
-        )
-        for subnet in subnets
-        if subnet.cidr is not None and subnet.gateway is not None
-    }
-    routes = list(connected.values())
-    for route in vpc.routes:
-        if ipaddress.IPv4Network(route.destination) in connected:  # a subnet's own block is its own
-            continue
-        links = (
-            each.link
-            for block, each in connected.items()
-            if route.next_hop and ipaddress.IPv4Address(route.next_hop) in block
-        )
-        link = next(links, "")
-        routes.append(TableRoute(route.destination, link, route.next_hop if link else ""))
-    return routes
-
-
-def fitting(port: PortSpec, subnet: SubnetSpec) -> PortSpec:
-    """Return the port with the addresses that its subnet has now: it may have joined another VPC since."""
-    if subnet.cidr is None:
-        return port
-    block = ipaddress.IPv4Network(subnet.cidr)
-    inside = tuple(address for address in port.addresses if ipaddress.IPv4Address(address) in block)
-    return port if inside == port.addresses else dataclasses.replace(port, addresses=inside)
 
 
 @contextmanager

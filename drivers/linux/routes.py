@@ -8,11 +8,15 @@ a refusal, so nothing is ever looked up behind them.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any
 
+from iaas.drivers.interface import BLACKHOLE, SubnetSpec, VPCSpec
+from iaas.drivers.linux import names
 from iaas.drivers.linux.namespaces import run_inside
+from iaas.drivers.linux.spec_checks import is_guest_address
 
 TABLES = (101, 102)
 RULE_PREFERENCE = 1000  # of the rule in force; behind the kernel's "local" (0), before its "main" (32766)
@@ -41,6 +45,31 @@ class TableRoute:
 
 
 REFUSE_ALL = TableRoute("0.0.0.0/0")
+
+
+def table_of(vpc: VPCSpec, subnets: Iterable[SubnetSpec]) -> list[TableRoute]:
+    """Return the routes of a VPC: its subnets, and for each other destination a gateway on one of them or a refusal.
+
+    A next hop that no guest of a subnet can have (any more, or not yet) refuses: nothing else may catch the packet.
+    """
+    routes, legs = [], []
+    for subnet in subnets:
+        if subnet.cidr is not None and subnet.gateway is not None:
+            leg = TableRoute(subnet.cidr, names.router_end(subnet.subnet_id), source=subnet.gateway)
+            routes.append(leg)
+            legs.append((subnet, leg.link))
+    own_blocks = {each.destination for each in routes}
+    for route in vpc.routes:
+        if route.destination in own_blocks:
+            continue
+        links = (
+            link
+            for subnet, link in legs
+            if route.next_hop != BLACKHOLE and is_guest_address(IPv4Address(route.next_hop), subnet)
+        )
+        link = next(links, "")
+        routes.append(TableRoute(route.destination, link, route.next_hop if link else ""))
+    return routes
 
 
 def apply_routes(router: str, routes: Collection[TableRoute]) -> bool:

@@ -5,6 +5,7 @@ Nothing is quoted anywhere below: what has passed here holds no character with a
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -78,8 +79,7 @@ def check_subnet(spec: SubnetSpec, vpc: VPCSpec | None, neighbours: Iterable[Sub
     what = f"subnet {check_id(spec.subnet_id)}"
     if spec.mtu not in MTU_RANGE:
         raise PermanentError(f"{what}: no MTU of {spec.mtu}")
-    for reservation in spec.reservations:
-        reserved_range(reservation)
+    reserved = [reserved_range(reservation) for reservation in spec.reservations]
     if vpc is None:
         if spec.cidr is not None or spec.gateway is not None:
             raise PermanentError(f"{what}: it is in no VPC and can have no block or gateway")
@@ -91,6 +91,8 @@ def check_subnet(spec: SubnetSpec, vpc: VPCSpec | None, neighbours: Iterable[Sub
         raise PermanentError(f"{what}: {cidr} is not inside {vpc.cidr}")
     if gateway not in cidr or gateway in {cidr.network_address, cidr.broadcast_address}:
         raise PermanentError(f"{what}: the gateway {gateway} does not fit {cidr}")
+    if any(first not in cidr or last not in cidr for first, last in reserved):
+        raise PermanentError(f"{what}: a reservation is not inside {cidr}")
     for other in neighbours:
         if other.subnet_id != spec.subnet_id and other.cidr is not None and cidr.overlaps(IPv4Network(other.cidr)):
             raise PermanentError(f"{what}: {cidr} overlaps {other.cidr} of {other.subnet_id}")
@@ -125,6 +127,15 @@ def is_guest_address(address: IPv4Address, subnet: SubnetSpec) -> bool:
         str(cidr.broadcast_address),
         subnet.gateway,
     }
+
+
+def fitting(port: PortSpec, subnet: SubnetSpec) -> PortSpec:
+    """Return the port with the addresses that its subnet has now: it may have joined another VPC since."""
+    if subnet.cidr is None:
+        return port
+    block = IPv4Network(subnet.cidr)
+    inside = tuple(address for address in port.addresses if IPv4Address(address) in block)
+    return port if inside == port.addresses else dataclasses.replace(port, addresses=inside)
 
 
 def reserved_range(reservation: ReservationSpec) -> tuple[IPv4Address, IPv4Address]:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.contract.network_subjects import NETWORK_SUBJECTS, PACKET_SUBJECTS, NetworkSubject, subject_params
 from tests.contract.shared_machine import SharedMachine
 from tests.contract.subjects import ComputeSubject
+from tests.real_host import RealHost
 
 # name -> module and factory ``(request) -> ComputeSubject``. Real ones ask ``request`` for ``real_host``.
 COMPUTE_SUBJECTS: dict[str, tuple[str, str]] = {
@@ -33,6 +35,21 @@ def subject(request: pytest.FixtureRequest) -> Iterator[ComputeSubject]:
     subject: ComputeSubject = getattr(importlib.import_module(module), factory)(request)
     yield subject
     subject.close()
+
+
+@pytest.fixture(params=subject_params(PACKET_SUBJECTS))
+def wired(request: pytest.FixtureRequest) -> Iterator[NetworkSubject]:
+    """A network driver whose guests exchange real packets."""
+    made = NETWORK_SUBJECTS[request.param](request)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def host(wired: NetworkSubject) -> RealHost:
+    """Where the guests of ``wired`` are plugged."""
+    assert wired.host is not None
+    return wired.host
 
 
 @pytest.fixture(scope="session")

@@ -77,16 +77,19 @@ class WireGuest:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def plug(self, port: PortSpec, *, subnet: SubnetSpec | None = None, gateway: bool = False) -> str:
+    def plug(
+        self, port: PortSpec, *, subnet: SubnetSpec | None = None, gateway: bool = False, as_vm: bool = False
+    ) -> str:
         """Plug one more NIC and return its name in the guest.
 
         Args:
-            port: which one; the link on the host is named as a container's would be.
+            port: which one.
             subnet: give the NIC the port's addresses, with this subnet's prefix length; none without it.
             gateway: and lead the default route to the subnet's gateway.
+            as_vm: name the link on the host as a VM's would be, not as a container's.
         """
         fabric, interface = self.host.fabric.namespace, f"eth{len(self.ports)}"
-        outer = names.container_veth(self.host.tag, port.nic_id)
+        outer = names.port_links(self.host.tag, port.nic_id)[0 if as_vm else 1]
         with netlink(fabric) as handle:
             inner = {"ifname": interface, "net_ns_fd": self.namespace, "address": port.mac}
             handle.link("add", ifname=outer, kind="veth", peer=inner)
@@ -110,8 +113,9 @@ class WireGuest:
         """Take a NIC away, as its machine would."""
         self.ports.remove(port)
         with netlink(self.host.fabric.namespace) as handle:
-            for index in handle.link_lookup(ifname=names.container_veth(self.host.tag, port.nic_id)):
-                handle.link("del", index=index)
+            for name in names.port_links(self.host.tag, port.nic_id):
+                for index in handle.link_lookup(ifname=name):
+                    handle.link("del", index=index)
 
     def add_address(self, address: str, prefix_length: int, *, interface: str = "eth0") -> None:
         """Give an interface one more address, rightly or wrongly."""
@@ -213,14 +217,14 @@ class WireGuest:
         return pod
 
 
-def plug(host: RealHost, port: PortSpec, *, subnet: SubnetSpec | None = None) -> WireGuest:
+def plug(host: RealHost, port: PortSpec, *, subnet: SubnetSpec | None = None, as_vm: bool = False) -> WireGuest:
     """Return a guest with one NIC, wearing the port's MAC; the caller closes it.
 
     With ``subnet`` the NIC has the port's addresses, and the default route leads to the subnet's gateway.
     """
     guest = WireGuest(host, suffix(port.nic_id))
     try:
-        guest.plug(port, subnet=subnet, gateway=True)
+        guest.plug(port, subnet=subnet, gateway=True, as_vm=as_vm)
     except BaseException:  # even on Ctrl-C nothing may stay
         guest.close()
         raise
