@@ -153,7 +153,7 @@ def test_a_vpc_goes_after_its_subnets(networks: SimNetworkDriver) -> None:
     networks.remove_subnet(SUBNET.subnet_id)
     for _ in range(2):
         networks.remove_vpc(VPC.vpc_id)
-    assert networks.vpcs() == networks.subnets() == ports_of(networks) == []
+    assert (networks.vpcs(), networks.subnets(), ports_of(networks)) == ([], [], [])
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_a_world_of_the_version_before_is_brought_to_this_one(
         [state] = SimComputeDriver(MachineKind.VM, world).inventory()
         assert (state.machine_id, state.host_id, state.nic_ids) == ("i-old00000", None, ("nic-old00000",))
         networks = SimNetworkDriver(world)
-        assert networks.vpcs() == networks.subnets() == []
+        assert (networks.vpcs(), networks.subnets()) == ([], [])
         with world.read("tables") as connection:
             upgraded = _tables_of(connection)
         world.close()
