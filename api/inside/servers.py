@@ -80,9 +80,9 @@ class GuestServers:
                     if address in present and _is_taken(error):
                         continue
                     raise
-                if (before := present.pop(address, None)) is not None:
-                    loop.remove(before)
                 try:
+                    if (before := present.pop(address, None)) is not None:
+                        loop.remove(before)
                     present[address] = loop.add(listener, partial(self._answer, address, vpc_id), service)
                 except LoopClosedError:  # the server stops
                     listener.close()

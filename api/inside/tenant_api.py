@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
 from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from iaas.api import access
 from iaas.api.inside.rate_limits import RateLimit
@@ -92,17 +92,18 @@ def guard() -> None:
 
     Raises:
         RateLimited: later.
-        NotFound: as for a path that does not exist.
+        NotFound, MethodNotAllowed: as for a path or a method that does not exist.
     """
     inside = origin()
     if inside is None:
         return
     if inside.retry_after_s:
         raise RateLimited("a guest may not ask that often", retry_after_s=inside.retry_after_s)
-    if not any(
-        _visible_methods() if request.url_rule is None else [_is_visible(request.method, request.url_rule.rule)]
-    ):
-        raise NotFound
+    if request.url_rule is not None and _is_visible(request.method, request.url_rule.rule):
+        return
+    if others := list(_visible_methods()):
+        raise MethodNotAllowed(others)
+    raise NotFound
 
 
 def origin() -> Inside | None:

@@ -36,12 +36,13 @@ class MetadataApp:
 
     Args:
         clock: the wall's, for the tokens.
+        limit: how often a guest may ask.
     """
 
-    def __init__(self, service: MetadataService, clock: Clock) -> None:
+    def __init__(self, service: MetadataService, clock: Clock, *, limit: RateLimit | None = None) -> None:
         self._service = service
         self._tokens = TokenMint(clock)
-        self._limit = RateLimit(per_s=PER_S, burst=BURST)
+        self._limit = limit or RateLimit(per_s=PER_S, burst=BURST)
 
     def __call__(self, vpc_id: str, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:

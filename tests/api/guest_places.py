@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import update
 
 from iaas.cloud import Cloud
@@ -17,7 +19,7 @@ def make_vpc(cloud: Cloud, number: int, *, cidr: str = "127.0.0.0/8") -> str:
     vpc_id, subnet_id = f"vpc-test{number:04}", f"net-test{number:04}"
 
     def work(tx: Tx) -> None:
-        common = {"project_id": None, "labels": {}, "status": NetworkStatus.ACTIVE, "transition": None}
+        common: dict[str, Any] = {"project_id": None, "labels": {}, "status": NetworkStatus.ACTIVE, "transition": None}
         options = {"dns_servers": [], "ntp_servers": [], "lease_s": 3600}
         vpcs.add(
             tx,
