@@ -108,7 +108,9 @@ class GuestAgent:
             input_path = f"/tmp/iaas-input-{secrets.token_hex(8)}"  # noqa: S108 - in the guest, a name nobody guesses
             self._write(input_path, stdin)
             stdin = b""
-        pid = self._spawn(["sh", "-c", RELAY, "exec", str(OUTPUT_LIMIT_BYTES + 1), input_path, *argv], stdin=stdin)
+        # By its path: busybox's setsid would take its own shell, and that its own commands, before those on the PATH.
+        relay = ["/bin/sh", "-c", RELAY, "exec", str(OUTPUT_LIMIT_BYTES + 1), input_path]
+        pid = self._spawn([*relay, *argv], stdin=stdin)
         status = self._wait(pid, deadline)
         if status is not None:
             return _result(status)

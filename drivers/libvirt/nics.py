@@ -76,7 +76,7 @@ def ask_to_detach(domain: Domain, tap: str) -> bool:
                 try:
                     domain.handle.detachDeviceAlias(nic.alias, libvirt.VIR_DOMAIN_AFFECT_LIVE)
                 except libvirt.libvirtError as exc:
-                    if exc.get_error_code() not in ALREADY_GONE and UNDER_WAY not in str(exc):
+                    if exc.get_error_code() not in ALREADY_GONE and UNDER_WAY not in (exc.get_error_message() or ""):
                         raise
                     logger.debug("%s was asked before to let go of %s: %s", domain.name, tap, exc)
             return True

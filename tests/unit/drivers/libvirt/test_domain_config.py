@@ -13,12 +13,12 @@ from iaas.drivers.libvirt.domain_config import (
     Boot,
     DomainConfig,
     Identity,
-    InterfaceConfig,
     VirtType,
     read_facts,
     with_root_disk,
     with_shape,
 )
+from iaas.drivers.libvirt.interfaces import InterfaceConfig
 
 CONFIG = DomainConfig(
     name="iaas-tabc-4kq0ygtz",

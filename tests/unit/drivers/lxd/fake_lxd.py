@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ class FakeLXD:
         self.aliases: dict[str, str] = {}
         self.failures: dict[str, list[str]] = {}
         self.busy = 0
+        self.changes_between: list[Callable[[dict[str, Any]], object]] = []  # each before one whole-instance PUT
         self.log: list[str] = []
         self._operations: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
@@ -51,12 +53,14 @@ class FakeLXD:
                 body = self.rfile.read(length)
                 try:
                     with fake._lock:
-                        status, answer = 200, fake.answer(self.command, self.path, body)
+                        status, answer = 200, fake.answer(self.command, self.path, body, self.headers.get("If-Match"))
                 except Refusal as refusal:
                     status, answer = refusal.status, {"type": "error", "error": refusal.text}
                 payload = json.dumps(answer).encode()
                 self.send_response(202 if answer["type"] == "async" else status)
                 self.send_header("Content-Length", str(len(payload)))
+                if self.command == "GET":
+                    self.send_header("ETag", fake.version_of(answer))
                 self.end_headers()
                 self.wfile.write(payload)
 
@@ -81,7 +85,10 @@ class FakeLXD:
         self._server.server_close()
         Path(self.socket_path).unlink(missing_ok=True)
 
-    def answer(self, method: str, url: str, body: bytes) -> dict[str, Any]:
+    def version_of(self, answer: dict[str, Any]) -> str:
+        return hashlib.sha256(json.dumps(answer.get("metadata"), sort_keys=True).encode()).hexdigest()
+
+    def answer(self, method: str, url: str, body: bytes, version: str | None) -> dict[str, Any]:
         parts = urlsplit(url)
         path, query = parts.path, parse_qs(parts.query)
         if method != "GET":
@@ -95,10 +102,12 @@ class FakeLXD:
         if path.startswith(ALIAS_PREFIX):
             return _sync({"description": "", "target": self._take(self.aliases, path.removeprefix(ALIAS_PREFIX))})
         if path.startswith("/1.0/instances"):
-            return self._instances(method, path, query, json.loads(body) if body else {})
+            return self._instances(method, path, query, json.loads(body) if body else {}, version)
         raise Refusal(404, f"no such thing: {method} {path}")
 
-    def _instances(self, method: str, path: str, query: dict[str, list[str]], body: dict[str, Any]) -> dict[str, Any]:
+    def _instances(
+        self, method: str, path: str, query: dict[str, list[str]], body: dict[str, Any], version: str | None
+    ) -> dict[str, Any]:
         _, _, _, *rest = path.split("/")
         if not rest:
             if method == "GET":
@@ -111,7 +120,13 @@ class FakeLXD:
             case "GET", ["console"]:
                 raise Refusal(500, "open : no such file or directory")
             case "PATCH", []:
-                return self._operation(method, path, lambda: instance["config"].update(body["config"]))
+                return self._operation(method, path, lambda: _merge(instance, body))
+            case "PUT", []:
+                if self.changes_between:
+                    self.changes_between.pop(0)(instance)
+                if version is not None and version != self.version_of(_sync(instance)):
+                    raise Refusal(412, "Precondition failed: ETag doesn't match")
+                return self._operation(method, path, lambda: instance.update(body))
             case "POST", []:
                 return self._operation(method, path, lambda: self._rename(rest[0], body["name"]))
             case "DELETE", []:
@@ -172,6 +187,11 @@ class FakeLXD:
         if key not in things:
             raise Refusal(404, "not found")
         return things[key]
+
+
+def _merge(instance: dict[str, Any], body: dict[str, Any]) -> None:
+    for part in ("config", "devices"):
+        instance[part] = {**instance.get(part, {}), **body.get(part, {})}
 
 
 def _sync(metadata: Any) -> dict[str, Any]:

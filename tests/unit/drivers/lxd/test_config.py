@@ -32,8 +32,8 @@ SPEC = MachineSpec(
     root_disk_gib=4,
     image_id="img-tiny0000",
     nics=(
-        NICSpec(nic_id="nic-bbbb2222", network_id="net-cccc3333", mac="52:54:00:00:00:01"),
-        NICSpec(nic_id="nic-dddd4444", network_id="net-eeee5555", mac="52:54:00:00:00:02", device_index=1),
+        NICSpec(nic_id="nic-bbbb2222", subnet_id="net-cccc3333", mac="52:54:00:00:00:01"),
+        NICSpec(nic_id="nic-dddd4444", subnet_id="net-eeee5555", mac="52:54:00:00:00:02", device_index=1),
     ),
     generation=3,
 )
@@ -47,7 +47,7 @@ def request_of(spec: MachineSpec, *, has_quota: bool = True) -> dict[str, Any]:
         image_alias="iaas-unit-img-tiny0000",
         pool="iaas",
         has_quota=has_quota,
-        bridge_name=lambda network_id: f"br-{network_id}",
+        bridge_name=lambda subnet_id: f"br-{subnet_id}",
     )
 
 
@@ -60,6 +60,7 @@ def test_every_nic_is_a_bridged_device_with_our_names() -> None:
         "name": "eth1",
         "hwaddr": "52:54:00:00:00:02",
         "host_name": "ctunitdddd4444",
+        "mtu": "1500",
     }
     assert devices["eth0"]["host_name"] == "ctunitbbbb2222"
 
@@ -87,6 +88,7 @@ def test_the_state_shows_what_was_asked_for() -> None:
     state = config.machine_state(instance)
     assert (state.machine_id, state.kind, state.power) == ("i-aaaa1111", MachineKind.CONTAINER, PowerState.RUNNING)
     assert (state.vcpus, state.memory_mib, state.generation) == (2, 512, 3)
+    assert state.nic_ids == ("nic-bbbb2222", "nic-dddd4444")
     assert config.machine_state(instance, is_stopping=True).power is PowerState.STOPPING
 
 
@@ -123,6 +125,7 @@ def test_sizes_are_read_with_their_units(text: str, size: int) -> None:
         (400, 'Failed to start device "eth0": Parent device "vx" doesn\'t exist', PermanentError),
         (403, "not authorized", PermanentError),
         (400, "Instance is not running", GuestUnavailableError),
+        (412, "Precondition failed", BusyError),
     ],
 )
 def test_refusals_are_told_apart(status: int, text: str, kind: type[Exception]) -> None:

@@ -27,7 +27,7 @@ SPEC = MachineSpec(
     memory_mib=128,
     root_disk_gib=1,
     image_id="img-tiny0000",
-    nics=(NICSpec(nic_id="nic-bbbb2222", network_id="net-cccc3333", mac="52:54:00:00:00:01"),),
+    nics=(NICSpec(nic_id="nic-bbbb2222", subnet_id="net-cccc3333", mac="52:54:00:00:00:01"),),
 )
 MANY = 30  # more requests than any call makes
 
