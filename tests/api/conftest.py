@@ -16,6 +16,7 @@ from tests.postgres import Cluster, emptied
 
 ON_SQLITE_ONLY = {
     "test_bad_bodies": "refused before the store is asked",
+    "test_cloud_init": "about what is served, not where it lies",
     "test_proxy": "about sockets",
 }
 """Modules whose tests of a ``database_url`` would see nothing new on PostgreSQL. All others run on both."""
