@@ -53,21 +53,39 @@ def build_app(plugins: Plugins | None = None, *, with_nouns: bool = True) -> typ
 
 
 def _add_nouns(app: typer.Typer, plugins: Plugins) -> None:
-    from iaas.cli.commands import activity
+    from iaas.cli.commands import activity, forwarding, reachability
 
     for name, help_text, adders in _nouns():
         noun = typer.Typer(no_args_is_help=True, cls=plugins.group_class(name))
         for add in adders:
             add(noun)
         app.add_typer(noun, name=name, help=help_text)
+    forwarding.add(app)
+    reachability.add(app)
     activity.add_meta(app)
 
 
 def _nouns() -> tuple[tuple[str, str, tuple[Callable[[typer.Typer], None], ...]], ...]:
-    from iaas.cli.commands import activity, catalog, identity, instance_access, instances, key_pairs, quotas
+    from iaas.cli.commands import (
+        activity,
+        catalog,
+        identity,
+        instance_access,
+        instances,
+        key_pairs,
+        nics,
+        quotas,
+        reservations,
+        subnets,
+        vpcs,
+    )
 
     return (
         ("instance", "Machines: VMs and container machines.", (instances.add, instance_access.add)),
+        ("vpc", "Address spaces, each with its router.", (vpcs.add,)),
+        ("subnet", "Layer-2 segments, in a VPC or bare.", (subnets.add,)),
+        ("nic", "Network interfaces that come and go.", (nics.add,)),
+        ("reservation", "Addresses for virtual IPs and pods.", (reservations.add,)),
         ("image", "What instances boot.", (catalog.add_image,)),
         ("flavor", "Named shapes.", (catalog.add_flavor,)),
         ("key-pair", "SSH keys that guests let in.", (key_pairs.add,)),

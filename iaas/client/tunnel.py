@@ -23,6 +23,7 @@ from iaas.client.errors import (
     api_error,
 )
 from iaas.client.instances import Instance
+from iaas.client.reachability import AddressIn
 from iaas.client.transport import user_agent
 
 _MAX_HEAD_BYTES = 16 * 1024
@@ -32,33 +33,36 @@ _NOBODY_THERE = frozenset({502, 504})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-def open_tunnel(
-    client: Client, instance: Instance | str, port: int, *, timeout_s: float | None = None
-) -> socket.socket:
-    """Return a blocking socket whose other end is ``port`` of ``instance`` (an id or a name will do).
+Target = Instance | AddressIn | str
+"""An instance (a value, id or name), or an address in a VPC."""
+
+
+def open_tunnel(client: Client, target: Target, port: int, *, timeout_s: float | None = None) -> socket.socket:
+    """Return a blocking socket whose other end is ``port`` of ``target``.
 
     Args:
         timeout_s: how long the proxy may take to get through; the client's own limit when absent.
 
     Raises:
-        NotFound: there is no such instance.
+        NotFound: there is no such instance or VPC.
         GuestUnavailable: nothing accepts connections there (yet).
         NotSupported: this cloud has no way into its guests.
         ConnectionFailed: the proxy cannot be reached.
     """
     proxy = _proxy_address(client)
     timeout_s = client.transport.timeout_s if timeout_s is None else timeout_s
-    target = f"{instance if isinstance(instance, str) else instance.id}:{port}"
-    if not target.isascii() or not target.isprintable() or " " in target:  # it becomes part of a header
-        raise NotFound(f"there is no instance {instance!r}", status=404, code="not_found")
+    name = _host_name(target)
+    authority = f"{name}:{port}"
+    if not name.isascii() or not name.isprintable() or " " in name:  # it becomes part of a header
+        raise NotFound(f"there is no {name!r} to lead to", status=404, code="not_found")
     with contextlib.ExitStack() as undo:
         try:
             connection = _connect(proxy, timeout_s)
             undo.callback(connection.close)
-            connection.sendall(_connect_request(client, target))
+            connection.sendall(_connect_request(client, authority))
             _read_answer(connection)
         except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be looked up
-            raise ConnectionFailed(f"cannot reach {target} through {proxy.geturl()}: {error}") from error
+            raise ConnectionFailed(f"cannot reach {authority} through {proxy.geturl()}: {error}") from error
         connection.settimeout(None)
         undo.pop_all()
     return connection
@@ -80,7 +84,7 @@ def join(first: socket.socket, second: socket.socket) -> None:
 
 
 class Forwarder:
-    """Listens on an address of this machine and leads each connection to a port of an instance.
+    """Listens on an address of this machine and leads each connection to a port of a target.
 
     Args:
         local_addr: (address, port) to listen on; port 0 takes a free one, see ``address``.
@@ -95,14 +99,14 @@ class Forwarder:
         self,
         local_addr: tuple[str, int],
         client: Client,
-        instance: Instance | str,
+        target: Target,
         port: int,
         *,
         max_connections: int = 64,
         on_error: Callable[[IaasError], None] | None = None,
     ) -> None:
         self._client = client
-        self._instance = instance
+        self._target = target
         self._port = port
         self._on_error = on_error
         self._slots = threading.BoundedSemaphore(max_connections)
@@ -174,7 +178,7 @@ class Forwarder:
 
     def _lead(self, connection: socket.socket) -> None:
         try:
-            tunnel = open_tunnel(self._client, self._instance, self._port)
+            tunnel = open_tunnel(self._client, self._target, self._port)
         except IaasError as error:
             if self._on_error and not self._closed:
                 self._on_error(error)
@@ -196,6 +200,13 @@ class Forwarder:
         finally:
             with self._lock:
                 self._open.discard(connection)
+
+
+def _host_name(target: Target) -> str:
+    """Return the host of the CONNECT request: ``web``, or ``10.0.1.10.vpc-4kq0ygtz.vpc``."""
+    if isinstance(target, AddressIn):
+        return f"{target.address}.{target.vpc}.vpc"
+    return target if isinstance(target, str) else target.id
 
 
 def _proxy_address(client: Client) -> SplitResult:

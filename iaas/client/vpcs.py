@@ -142,3 +142,11 @@ class VPCs(Collection[VPC]):
             "labels": labels,
         }
         return action_from_answer(VPC, self._client, self._post(fields))
+
+    def routes_of(self, vpc: str) -> Routes:
+        """Return the routes of a VPC (id or name) that need not be read before."""
+        return Routes(self._client, vpc)
+
+    def dns_records_of(self, vpc: str) -> DNSRecords:
+        """Return the DNS records of a VPC (id or name) that need not be read before."""
+        return DNSRecords(self._client, vpc)

@@ -1,4 +1,4 @@
-"""``iaas instance console | exec | ssh | forward | proxy``: what runs in an instance, from the user's shell.
+"""``iaas instance console | exec | ssh | proxy``: what runs in an instance, from the user's shell.
 
 The host has no leg in a guest's network; all but the first two go through the server's proxy.
 """
@@ -12,17 +12,17 @@ import shutil
 import socket
 import sys
 import threading
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from iaas.cli.exit_status import CommandError, one_line
+from iaas.cli.commands import forwarding
+from iaas.cli.exit_status import CommandError
 from iaas.cli.nouns import NameArgument
 from iaas.cli.output import write_json
 from iaas.cli.session import Session, command
-from iaas.client import Client, IaasError
+from iaas.client import Client
 from iaas.client.credentials import ENDPOINT_VARIABLE, FILE_VARIABLE, TOKEN_VARIABLE
 
 _CHUNK_BYTES = 64 * 1024
@@ -33,7 +33,7 @@ def add(app: typer.Typer) -> None:
     command(app)(console)
     command(app, "exec")(execute)
     command(app)(ssh)
-    command(app)(forward)
+    forwarding.add_to_instance(app)
     command(app)(proxy)
 
 
@@ -112,40 +112,6 @@ def ssh(
     os.execve(program, words, environment)  # noqa: S606 - no shell; ssh takes our place, with terminal and signals
 
 
-def forward(
-    session: Session,
-    name: NameArgument,
-    ports: Annotated[
-        list[str],
-        typer.Argument(metavar="[[ADDRESS:]LOCAL:]REMOTE...", help="Port 0, or none, is any free one; see --help."),
-    ],
-) -> None:
-    """Lead ports of this machine to ports of an instance, until Ctrl-C.
-
-    8080:80 leads 127.0.0.1:8080 to port 80, 0.0.0.0:8080:80 does so for the neighbours too, and 80 takes any free
-    local port. One line for each goes to standard output when it can be used.
-    """
-    wanted = [_parse_forward(each) for each in ports]
-    # The SDK's sockets and threads; a command that only lists instances does not pay for loading them.
-    from iaas.client.tunnel import Forwarder
-
-    with session.client() as client, ExitStack() as open_forwarders:
-        instance = client.instances.get(name)
-        forwarders = []
-        for address, local_port, remote_port in wanted:
-            try:
-                made = Forwarder((address, local_port), client, instance, remote_port, on_error=_report)
-            except OSError as error:
-                raise CommandError(f"cannot listen on {address}:{local_port}: {error.strerror}") from error
-            forwarders.append(open_forwarders.enter_context(made))
-            host, bound_port = made.address
-            shown = f"[{host}]" if ":" in host else host
-            sys.stdout.write(f"{shown}:{bound_port} -> {instance.name or instance.id}:{remote_port}\n")
-            sys.stdout.flush()
-        for each in forwarders:
-            each.wait()
-
-
 def proxy(
     session: Session,
     name: NameArgument,
@@ -182,23 +148,6 @@ def _environment(session: Session, client: Client) -> dict[str, str]:
     if session.credentials:
         found[FILE_VARIABLE] = str(session.credentials.absolute())
     return found
-
-
-def _parse_forward(text: str) -> tuple[str, int, int]:
-    head, _, remote = text.rpartition(":")
-    address, _, local = head.rpartition(":")
-    try:
-        local_port, remote_port = int(local or 0), int(remote)
-    except ValueError:
-        local_port, remote_port = -1, -1
-    if not (0 <= local_port <= 65535 and 1 <= remote_port <= 65535):
-        raise typer.BadParameter(f"{text!r} is not [[ADDRESS:]LOCAL:]REMOTE, with port numbers")
-    return address.strip("[]") or "127.0.0.1", local_port, remote_port
-
-
-def _report(error: IaasError) -> None:
-    sys.stderr.write(f"iaas: {one_line(error)}\n")
-    sys.stderr.flush()
 
 
 def _send_stdin(tunnel: socket.socket) -> None:

@@ -11,11 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
+from iaas.cli.commands.nics import NICOption, SubnetsOption, wanted_nics
 from iaas.cli.exit_status import CommandError
 from iaas.cli.nouns import LabelOption, NameArgument, NamesArgument, Noun, add_get, add_list, parse_labels, show
 from iaas.cli.output import Column, text_of, write_json, write_table
 from iaas.cli.progress import describe, progress
 from iaas.cli.session import Session, command
+from iaas.cli.waiting import WaitOption, WaitTimeoutOption
 from iaas.client import UNSET, Action, Client, Instance, InstanceSpec, NotFound, Placement, PlacementRule
 from iaas.client.jobs import DEFAULT_WAIT_S
 
@@ -43,11 +45,7 @@ INSTANCE = Noun[Instance](
     filters=("name", "kind", "status", "zone", "label", "deleted", "sort"),
 )
 
-WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the job, showing its progress.")]
 ReadyOption = Annotated[bool, typer.Option("--ready", help="Wait until the guest answers, too.")]
-WaitTimeoutOption = Annotated[
-    float, typer.Option("--wait-timeout", metavar="SECONDS", help="Then the exit status is 7; the job goes on.")
-]
 ForceOption = Annotated[bool, typer.Option("--force", help="Cut the power at once.")]
 GraceOption = Annotated[
     int | None,
@@ -85,6 +83,10 @@ def create(
     label: LabelOption = None,
     nesting: Annotated[bool, typer.Option("--nesting", help="Containers in this container machine.")] = False,
     privileged: Annotated[bool, typer.Option("--privileged", help="Its root is the host's root.")] = False,
+    metadata_labels: Annotated[bool, typer.Option("--metadata-labels", help="Its guest may read its labels.")] = False,
+    subnet: SubnetsOption = None,
+    nic: NICOption = None,
+    no_nic: Annotated[bool, typer.Option("--no-nic", help="Without any network.")] = False,
     affinity: Annotated[
         str | None, typer.Option(metavar="SELECTOR", help="On a host with an instance of these labels: a=b,!c.")
     ] = None,
@@ -97,7 +99,12 @@ def create(
     ready: ReadyOption = False,
     wait_timeout: WaitTimeoutOption = DEFAULT_WAIT_S,
 ) -> None:
-    """Create and start an instance."""
+    """Create and start an instance.
+
+    iaas instance create --kind vm --image tiny --name web-1 --subnet web
+
+    iaas instance create --kind vm --image tiny --nic subnet=web,address=10.0.1.10 --nic subnet=db
+    """
     if flavor is None and vcpus is None and memory_mib is None:
         flavor = DEFAULT_FLAVOR
     spec = InstanceSpec(
@@ -115,6 +122,8 @@ def create(
         labels=parse_labels(label),
         nesting=nesting or None,
         privileged=privileged or None,
+        metadata_labels=metadata_labels or None,
+        nics=wanted_nics(subnet, nic, none=no_nic),
         placement=_placement(affinity, anti_affinity, host, strict=not prefer),
     )
     with session.client() as client:
