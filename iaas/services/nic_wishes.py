@@ -55,7 +55,10 @@ def plan_nic(connection: Connection, project_id: str, wish: NewNIC, *, zone: str
     """
     if wish.nic is not None:
         return _existing(connection, project_id, wish, zone=zone, prefix=prefix)
-    subnet = find_subnet(connection, project_id, wish.subnet or BASIC, zone=zone)
+    if wish.subnet is None and zone is not None:  # as a rule, and on the way of every instance: no search by name
+        subnet = subnets.basic_of(connection, zone)
+    else:
+        subnet = find_subnet(connection, project_id, wish.subnet or BASIC, zone=zone)
     if subnet is None or subnet.status == NetworkStatus.FAILED:
         raise invalid(prefix + "subnet", "not_found", f"there is no subnet {wish.subnet}")
     _check_usable(subnet, zone, prefix + "subnet")

@@ -145,7 +145,9 @@ def _move_networks() -> None:
     allocations = sa.table("allocations", *map(sa.column, ("scope", "value", "resource_id")))
     for row in rows:
         claim = {"scope": f"address:{row.id}", "value": row.gateway, "resource_id": row.id}
-        connection.execute(allocations.insert().values(claim))
+        held = sa.select(allocations.c.value).where(allocations.c.resource_id == row.id)
+        if connection.execute(held).first() is None:  # the way down leaves it
+            connection.execute(allocations.insert().values(claim))
         vpc_id = f"vpc-{row.id.rpartition('-')[2]}"
         common: dict[str, Any] = {
             "created_at": row.created_at,
