@@ -135,6 +135,7 @@ def changed_vpc(tx: Tx, vpc_id: str, action: str = "update", **changes: Any) -> 
     Raises:
         NotFound, InTransition, InvalidState: the VPC is not active and at rest.
     """
+    vpcs.lock(tx, vpc_id)
     before = again_vpc(tx, vpc_id)
     if not vpcs.change(tx, vpc_id, expect=AT_REST, **changes):
         raise refusal(again_vpc(tx, vpc_id), action)
@@ -145,6 +146,7 @@ def changed_vpc(tx: Tx, vpc_id: str, action: str = "update", **changes: Any) -> 
 @contextmanager
 def changed_subnet(tx: Tx, subnet_id: str, action: str = "update", **changes: Any) -> Iterator[Subnet]:
     """As :func:`changed_vpc`, of an active subnet."""
+    subnets.lock(tx, subnet_id)
     before = again_subnet(tx, subnet_id)
     if not subnets.change(tx, subnet_id, expect=AT_REST, **changes):
         raise refusal(again_subnet(tx, subnet_id), action)

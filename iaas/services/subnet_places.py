@@ -1,0 +1,101 @@
+"""The place of a subnet in a VPC: its block among the others', the addresses of its NICs, who must follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Network
+
+from sqlalchemy import Connection
+
+from iaas.db.repositories import nics, reservations, shared, subnets, vpc_entries, vpcs
+from iaas.db.store import Tx
+from iaas.kernel.errors import InUse, OutOfCapacity, ResourceRef
+from iaas.resources.common import Principal
+from iaas.resources.jobs import Job
+from iaas.resources.networks import NetworkStatus, Subnet
+from iaas.services.cidrs import AddressPlan, invalid
+from iaas.services.network_changes import again_vpc, ref, refusal
+
+
+def hold_vpc(tx: Tx, vpc_id: str, plan: AddressPlan, action: str) -> None:
+    """Hold an active VPC's row, and return when the block is free there; nobody takes it before the commit.
+
+    Raises:
+        InTransition, InvalidState, NotFound: the VPC is not active.
+        InvalidInput: the block overlaps a subnet's, or is where a route leads.
+    """
+    vpcs.lock(tx, vpc_id)
+    vpc = again_vpc(tx, vpc_id)
+    if vpc.status != NetworkStatus.ACTIVE or vpc.transition is not None:
+        raise refusal(vpc, action)
+    block = IPv4Network(plan.cidr)
+    for other in subnets.of_vpc(tx.connection, vpc_id):
+        if other.cidr is not None and block.overlaps(IPv4Network(other.cidr)):
+            raise invalid("cidr", "overlaps", f"{block} overlaps {other.cidr} of subnet {other.id}")
+    if shared.holder_of(tx.connection, scope=f"route:{vpc_id}", value=plan.cidr) is not None:
+        raise invalid("cidr", "conflict", f"the VPC has a route for {block}: remove it first")
+
+
+def claim_gateway(tx: Tx, subnet_id: str, plan: AddressPlan) -> None:
+    """Take the gateway's address out of the pool. The scope is the subnet's own and still empty."""
+    shared.claim(tx, scope=subnets.address_scope(subnet_id), value=plan.gateway, resource_id=subnet_id)
+
+
+def give_addresses(tx: Tx, subnet: Subnet) -> None:
+    """Give an address to each NIC of a subnet that has just joined its VPC.
+
+    Raises:
+        OutOfCapacity: there are not as many.
+    """
+    found = nics.on_subnet(tx.connection, subnet.id)
+    if not found:
+        return
+    addresses = subnets.claim_addresses(tx, subnet, [nic.id for nic in found])
+    if addresses is None:
+        message = f"{subnet.dhcp_first} to {subnet.dhcp_last} are not enough for the {len(found)} NICs of the subnet"
+        raise OutOfCapacity(message, resource=ref(subnet))
+    for nic, address in zip(found, addresses, strict=True):
+        nics.change(tx, nic.id, vpc_id=subnet.vpc_id, address=address)
+
+
+def take_addresses(tx: Tx, subnet_id: str) -> None:
+    """Take the addresses of all NICs, and the gateway's, of a subnet that has just left its VPC."""
+    nics.leave_vpc(tx, subnet_id)
+    shared.release_scope(tx, subnets.address_scope(subnet_id))
+
+
+def refuse_inhabited(
+    connection: Connection,
+    subnet: Subnet,
+    wish: str,
+    *,
+    only_addressed: bool = False,
+    reservations_only: bool = False,
+) -> None:
+    """Return when nothing is on the subnet that stands against ``wish``.
+
+    Args:
+        only_addressed: NICs without addresses do not count.
+        reservations_only: NICs do not count at all.
+
+    Raises:
+        InUse: something is; ``blockers`` names it.
+    """
+    inhabitants = [] if reservations_only else nics.on_subnet(connection, subnet.id)
+    blockers = [ResourceRef("nic", nic.id) for nic in inhabitants if nic.addresses or not only_addressed]
+    blockers += [ResourceRef("address_reservation", one.id) for one in reservations.of_subnet(connection, subnet.id)]
+    if blockers:
+        message = f"subnet {subnet.id} has {len(blockers)} NICs and address reservations that must go before {wish}"
+        raise InUse(message, resource=ref(subnet), blockers=blockers)
+
+
+def follow_routes(tx: Tx, principal: Principal, vpc_id: str, add_job: Callable[..., Job]) -> None:
+    """Have the VPC applied again if it has routes: they may lead to a subnet that is about to go."""
+    if vpc_entries.count_routes(tx.connection, vpc_id) and vpcs.change(tx, vpc_id):
+        add_job(
+            tx,
+            action="vpc.apply",
+            resource=ResourceRef("vpc", vpc_id),
+            project_id=principal.project_id,
+            request_id=principal.request_id,
+        )
