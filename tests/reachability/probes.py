@@ -12,7 +12,7 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Self
@@ -20,7 +20,7 @@ from typing import Self
 from iaas.drivers.linux.namespaces import entered
 from iaas.reachability import AddressIn, Protocol, Question, Topology
 from tests.reachability.wires import Wires, held
-from tests.reachability.worlds import PORTS
+from tests.reachability.worlds import DNS_PORT, PORTS
 
 OWN_NAMESPACE = "/proc/thread-self/ns/net"
 RESEND_AFTER_S = 0.35
@@ -45,22 +45,27 @@ def probes_for(topology: Topology, wires: Wires, questions: Iterable[Question]) 
     ports = {port.nic_id: port for port in topology.ports}
     vpcs = {subnet.subnet_id: subnet.vpc_id for subnet in topology.subnets}
     holders: dict[tuple[str, str], list[str]] = {}
-    inside: dict[tuple[str | None, str], set[str]] = {}
+    there: dict[tuple[str | None, str], set[str]] = {}  # who has the address on a NIC of the VPC
+    joined: dict[tuple[str | None, str], set[str]] = {}  # who has the address, and a NIC of the VPC
     for guest in topology.guests:
         local = [address for each in guest.interfaces for address in held(each, ports[each.nic_id])]
         for each in guest.interfaces:
+            vpc_id = vpcs[ports[each.nic_id].subnet_id]
             for address in held(each, ports[each.nic_id]):
                 holders.setdefault((each.nic_id, address), []).append(guest.guest_id)
+                there.setdefault((vpc_id, address), set()).add(guest.guest_id)
             for address in local:
-                inside.setdefault((vpcs[ports[each.nic_id].subnet_id], address), set()).add(guest.guest_id)
+                joined.setdefault((vpc_id, address), set()).add(guest.guest_id)
     for question in questions:
         assert isinstance(question.source, str)
         assert question.source_address is not None
         (source,) = holders[question.source, question.source_address]
         if isinstance(question.target, AddressIn):
-            place = question.target
-            address = place.address
-            right = {place.vpc_id} | inside.get((place.vpc_id, address), set())
+            place, address = question.target, question.target.address
+            # From outside a guest answers for any of its addresses; itself it has not left for the VPC.
+            right = {place.vpc_id} | joined.get((place.vpc_id, address), set()) - {source}
+            if source in there.get((place.vpc_id, address), set()):
+                right.add(source)
         else:
             address = question.target_address or ""
             right = set(holders.get((question.target, address), ()))
@@ -178,7 +183,8 @@ class Prober:
 
     def _start(self, flight: _Flight) -> None:
         probe = flight.probe
-        events = selectors.EVENT_READ
+        # A name server says nothing before it is asked: that it takes the connection is all there is to see.
+        events = selectors.EVENT_WRITE if probe.port == DNS_PORT else selectors.EVENT_READ
         try:
             if probe.protocol != Protocol.ICMP:
                 found = flight.socket.connect_ex((probe.target_address, probe.port))
@@ -213,8 +219,7 @@ class Prober:
                 elif isinstance(key.fileobj, socket.socket):
                     self._answer(key.fileobj)
 
-    def _try(self, flight: _Flight, action: object) -> None:
-        assert callable(action)
+    def _try(self, flight: _Flight, action: Callable[[_Flight], None]) -> None:
         try:
             action(flight)
         except BlockingIOError:
@@ -233,6 +238,11 @@ class Prober:
             if _is_echo_reply(packet, flight):
                 flight.answered_by = next(iter(flight.probe.right_answers), "")
                 self._end(flight)
+            return
+        if flight.probe.port == DNS_PORT:
+            if flight.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+                flight.answered_by = next(iter(flight.probe.right_answers), "")
+            self._end(flight)
             return
         received = flight.socket.recv(2048)
         flight.seen += received

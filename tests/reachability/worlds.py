@@ -28,6 +28,7 @@ OWNERS = ("proj-aaaaaaaa", "proj-bbbbbbbb")
 CIDRS = ("10.0.0.0/16", "10.0.0.0/16", "10.0.0.0/16", "172.20.0.0/16")  # mostly equal ones: they must not mix
 POD_RANGES = tuple(f"10.244.{number}.0/24" for number in range(3))
 PORTS = (80, 7007)  # at these every guest listens
+DNS_PORT = 53  # at this only routers do
 NOWHERE = "192.0.2.1"
 
 
@@ -198,6 +199,7 @@ class _Asker:
         self.random = random
         self.ports = {port.nic_id: port for port in topology.ports}
         self.subnets = {subnet.subnet_id: subnet for subnet in topology.subnets}
+        self.gateways = {subnet.gateway for subnet in topology.subnets}
         self.speakers = [
             (interface, address)
             for guest in topology.guests
@@ -228,10 +230,10 @@ class _Asker:
         subnet = self._subnet_of(speaker.nic_id)
         target, target_address = self._target(subnet)
         protocol = self.random.choice(tuple(Protocol))
-        is_router = target_address is None and isinstance(target, AddressIn)
-        if is_router and protocol == Protocol.UDP:
+        is_gateway = isinstance(target, AddressIn) and target.address in self.gateways
+        if is_gateway and protocol == Protocol.UDP:
             protocol = Protocol.ICMP  # what a name server makes of other things than questions is no matter of ours
-        ports = (*PORTS, 53) if is_router else PORTS
+        ports = (*PORTS, DNS_PORT) if is_gateway else PORTS
         return Question(
             source=speaker.nic_id,
             source_address=source_address,
