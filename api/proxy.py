@@ -1,4 +1,4 @@
-"""The way to guests: an HTTP proxy that knows CONNECT only and leads to ``<instance>:<port>``.
+"""The way to guests: an HTTP proxy that knows CONNECT only; ``proxy_targets`` says where it leads.
 
 The host has no leg in a guest's network, so whoever wants to talk to a guest asks here. CONNECT is understood
 by curl, ssh (through a ProxyCommand) and every HTTP library. Source: RFC 9110, section 9.3.6.
@@ -11,27 +11,25 @@ import base64
 import binascii
 import contextlib
 import json
-import re
 import socket
 import threading
 from http import HTTPStatus
 
 import structlog
 
+from iaas.api.proxy_targets import find_target, split_authority
 from iaas.api.v1.errors import STATUS, problem_document
 from iaas.cloud import Cloud
 from iaas.drivers.interface import BackendDownError, GuestUnavailableError, NetworkCapability, TransientError
 from iaas.kernel.errors import (
     CloudError,
     GuestUnavailable,
-    InvalidState,
     MalformedRequest,
     NotSupported,
     RateLimited,
     Unauthenticated,
 )
 from iaas.resources.common import Role
-from iaas.resources.instances import InstanceStatus
 from iaas.services.access import require
 from iaas.services.driver_errors import translated
 
@@ -120,29 +118,23 @@ class GuestProxy:
         """Return a connection to the guest that the request names.
 
         Raises:
-            CloudError: it is no CONNECT request, not allowed, no such instance, nobody answers there.
+            CloudError: it is no CONNECT request, not allowed, no such instance or VPC, nobody answers there.
         """
         lines = head.decode("latin-1").split("\r\n")
         words = lines[0].split(" ")
         if len(words) != 3 or words[0] != "CONNECT":
             raise MalformedRequest("this proxy knows CONNECT only (curl needs -p)")
-        name, _, port_text = words[1].rpartition(":")
-        if not name or not re.fullmatch("[0-9]{1,5}", port_text) or not 1 <= int(port_text) <= 65535:
-            raise MalformedRequest("the target must be <instance id or name>:<port>")
+        host, port = split_authority(words[1])
         headers = {key.strip().lower(): value.strip() for key, _, value in (line.partition(":") for line in lines[1:])}
         principal = self._cloud.identity.authenticate(_token(headers.get("proxy-authorization", "")))
         require(principal, Role.MEMBER)
-        instance = self._cloud.instances.get(principal, name)
+        target = find_target(self._cloud, principal, host, port)
         networks = self._cloud.backend.networks
         if NetworkCapability.DIAL not in networks.capabilities:
             raise NotSupported("this backend has no way to guests")
-        nic = next((nic for nic in instance.nics if nic.address), None)
-        if instance.status != InstanceStatus.RUNNING or nic is None or nic.address is None:
-            raise InvalidState(f"instance {instance.id} is {instance.status}, not running")
-        self._cloud.instances.refuse_when_host_is_down(instance)
         with translated():
             try:
-                return networks.dial(nic.network_id, nic.address, int(port_text), timeout_s=DIAL_TIMEOUT_S)
+                return networks.dial(target.vpc_id, target.address, target.port, timeout_s=DIAL_TIMEOUT_S)
             except BackendDownError:
                 raise
             except TransientError as error:  # refused or timed out: the network is there, the guest is not

@@ -34,7 +34,6 @@ from iaas.api.v1.schemas import (
 )
 from iaas.api.wiring import cloud
 from iaas.drivers.interface import PortStatistics
-from iaas.kernel.errors import InvalidState
 from iaas.resources.networks import NIC, NewNIC, NICStatus, NICTransition, Pair
 
 blp = Blueprint("nics", __name__, description="Network interfaces: on a subnet, attached to an instance or waiting.")
@@ -154,10 +153,11 @@ class OneNIC(MethodView):
         changes = nic_values(body)
         return _NICS.changed(cloud().nics.update(principal(), nic, **changes, if_generation=if_generation()))
 
+    @blp.doc(**GUARDED)
     @blp.response(204)
     def delete(self, nic: str) -> None:
         """Delete a NIC that no instance has."""
-        cloud().nics.delete(principal(), nic)
+        cloud().nics.delete(principal(), nic, if_generation=if_generation())
 
 
 @blp.route("/nics/<nic>/actions/attach")
@@ -190,10 +190,7 @@ class Statistics(MethodView):
     @blp.alt_response(409)  # nothing counts for a NIC that is in no running machine
     def get(self, nic: str) -> PortStatistics:
         """Count what went through a NIC since it was last plugged."""
-        found = cloud().nics.statistics(principal(), nic)
-        if found is None:
-            raise InvalidState(f"NIC {nic} is in no running machine: nothing counts for it")
-        return found
+        return cloud().nics.statistics(principal(), nic)
 
 
 def nic_values(body: dict[str, Any]) -> dict[str, Any]:

@@ -97,6 +97,10 @@ class SubnetQuery(LabelledPageQuery):
     vpc = fields.String(validate=validate.Length(1, 128), metadata={"description": "id"})
 
 
+class OneSubnetQuery(Schema):
+    zone = fields.String(validate=validate.Length(1, 128), metadata={"description": "whose basic subnet is meant"})
+
+
 SubnetAcceptedSchema = accepted_schema("subnet", SubnetSchema)
 _SUBNETS = Answers[Subnet]("subnet", "/v1/subnets", SubnetSchema)
 
@@ -119,11 +123,12 @@ class Subnets(MethodView):
 
 @blp.route("/subnets/<subnet>")
 class OneSubnet(MethodView):
+    @blp.query(OneSubnetQuery)
     @blp.doc(**TAGGED)
     @blp.response(200, SubnetSchema)
-    def get(self, subnet: str) -> Response:
-        """Show a subnet."""
-        return _SUBNETS.one(cloud().subnets.get(principal(), subnet))
+    def get(self, query: dict[str, Any], subnet: str) -> Response:
+        """Show a subnet; a zone's basic one by the name "basic" too."""
+        return _SUBNETS.one(cloud().subnets.get(principal(), subnet, zone=query.get("zone")))
 
     @blp.arguments(SubnetPatchSchema)
     @blp.doc(**GUARDED, **TAGGED)

@@ -132,7 +132,7 @@ class RouteBatch(MethodView):
     def post(self, body: dict[str, Any], vpc: str) -> Response:
         """Add many routes, all or none."""
         who, wishes = principal(), _wishes(body)
-        return respond(lambda: cloud().vpc_entries.add_routes(who, vpc, wishes), _all_added)
+        return respond(lambda: cloud().vpc_entries.add_routes(who, vpc, wishes, is_batch=True), _all_added)
 
 
 @blp.route("/vpcs/<vpc>/routes/<route>")
