@@ -80,7 +80,7 @@ class Planner:
         placement = resolve(connection, principal, wish.placement, prefix)
         host = placement.host if placement is not None else None
         zones = self._once("zones", None, lambda: catalog.zone_names(connection))
-        zone = wish.zone or (host.zone if host is not None else self._zone_of_nics(wish) or next(iter(zones), ""))
+        zone = wish.zone or (host.zone if host is not None else self._zone_of_nics(wish, prefix) or next(iter(zones), ""))
         if zone not in zones:
             raise _invalid(prefix + "zone", "not_found", f"there is no zone {zone}; there are {', '.join(zones)}")
         if host is not None and host.zone != zone:
@@ -133,11 +133,12 @@ class Planner:
             placement=placement,
         )
 
-    def _zone_of_nics(self, wish: NewInstance) -> str | None:
+    def _zone_of_nics(self, wish: NewInstance, prefix: str) -> str | None:
         """Return where the first NIC must be: then the instance is meant to be there too."""
-        for nic in wish.nics or ():
+        for index, nic in enumerate(wish.nics or ()):
             if nic.nic is not None or nic.subnet is not None:
-                plan = plan_nic(self._connection, self._principal.project_id, nic, zone=None, prefix="nics.")
+                where = f"{prefix}nics.{index}."
+                plan = plan_nic(self._connection, self._principal.project_id, nic, zone=None, prefix=where)
                 return None if plan.subnet.is_shared and nic.nic is None else plan.subnet.zone
         return None
 
