@@ -44,7 +44,11 @@ from iaas.services.key_pairs import KeyPairService
 from iaas.services.metadata import MetadataService
 from iaas.services.nics import NICService
 from iaas.services.quotas import Quotas
+from iaas.services.reservations import ReservationService
+from iaas.services.subnets import SubnetService
 from iaas.services.vault import Cipher, Vault
+from iaas.services.vpc_entries import VPCEntries
+from iaas.services.vpcs import VPCService
 from iaas.workflows import WORKFLOWS
 from iaas.workflows.deadlines import STEP_DEADLINES_S
 from iaas.workflows.network_specs import port_spec, subnet_spec, vpc_spec
@@ -140,6 +144,10 @@ class Cloud:
             retention_s=config.retention_s,
         )
         self.executor.periodic.add("tidy_instances", retention.tidy, interval_s=config.ghosts.tidy_every_s)
+        self.vpcs = VPCService(store, ids, self.health, self._add_job, self.quotas)
+        self.vpc_entries = VPCEntries(store, ids, self._add_job, self.quotas)
+        self.subnets = SubnetService(store, ids, self.health, self._add_job, self.quotas)
+        self.reservations = ReservationService(store, ids, self._add_job, self.quotas)
         self.nics = NICService(store, ids, backend, self.health, self._add_job, self.quotas)
         self.jobs = JobService(store, self.signals, self.executor)
         self.events = EventService(store, clock, self.event_feed, config.event_retention)
