@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from iaas.resources.instances import InstanceStatus as S
 from iaas.resources.instances import InstanceTransition as T
-from iaas.resources.networks import NetworkStatus, NetworkTransition
+from iaas.resources.networks import NetworkStatus, NetworkTransition, NICStatus, NICTransition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +62,18 @@ SUBNET_MOVES: Mapping[str, Move] = {
     ),
 }
 
+NIC_MOVES: Mapping[str, Move] = {
+    "attach": Move(
+        sources=frozenset({NICStatus.AVAILABLE}), transition=NICTransition.ATTACHING, target=NICStatus.IN_USE
+    ),
+    "detach": Move(
+        sources=frozenset({NICStatus.IN_USE}), transition=NICTransition.DETACHING, target=NICStatus.AVAILABLE
+    ),
+}
+
 MOVES: Mapping[str, Mapping[str, Move]] = {
     "instance": INSTANCE_MOVES,
     "vpc": VPC_MOVES,
     "subnet": SUBNET_MOVES,
+    "nic": NIC_MOVES,
 }

@@ -5,12 +5,19 @@ from __future__ import annotations
 import pytest
 
 from iaas.resources.instances import InstanceStatus, InstanceTransition
+from iaas.resources.networks import NetworkStatus, NetworkTransition, NICStatus, NICTransition
 from iaas.transitions import INSTANCE_MOVES, MOVES
 from iaas.workflows import WORKFLOWS
 from iaas.workflows.deadlines import STEP_DEADLINES_S
 from iaas.workflows.framework import RowStep, Step
 
 WATCHES = {"instance.watch_guest"}
+APPLIES = {"vpc.apply", "subnet.apply", "nic.apply", "nic.replug"}  # any number of them at the same time
+WORDS = {
+    "vpc": (NetworkStatus, NetworkTransition),
+    "subnet": (NetworkStatus, NetworkTransition),
+    "nic": (NICStatus, NICTransition),
+}
 
 
 def test_every_step_with_an_effect_has_its_deadline() -> None:
@@ -36,7 +43,22 @@ def test_form_of_a_workflow(action: str) -> None:
 
 def test_workflows_and_moves_belong_together() -> None:
     moves = {f"{resource}.{action}" for resource, table in MOVES.items() for action in table}
-    assert moves == WORKFLOWS.keys() - WATCHES
+    assert moves == WORKFLOWS.keys() - WATCHES - APPLIES
+
+
+@pytest.mark.parametrize("resource", sorted(WORDS))
+def test_moves_of_networks_use_their_words(resource: str) -> None:
+    statuses, transitions = WORDS[resource]
+    for move in MOVES[resource].values():
+        assert {statuses(source) for source in move.sources} == move.sources
+        assert transitions(move.transition) == move.transition
+        assert move.target is not None
+        assert statuses(move.target)
+    assert {move.transition for move in MOVES[resource].values()} <= set(transitions)
+    if resource != "nic":
+        assert MOVES[resource]["create"].sources == frozenset()
+        assert NetworkStatus.FAILED in MOVES[resource]["delete"].sources
+        assert all(NetworkStatus.PENDING not in move.sources for move in MOVES[resource].values())
 
 
 def test_moves_use_the_words_of_the_resource() -> None:
