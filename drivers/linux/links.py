@@ -1,28 +1,17 @@
-"""Links of networks: bridges in the fabric, routers' namespaces, and the legs between the two."""
+"""Links of networks: bridges in the fabric, and the legs between them and the routers' namespaces."""
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from iaas.drivers.interface import METADATA_ADDRESS, SERVICE_ADDRESS, PermanentError
-from iaas.drivers.linux.namespaces import create_namespace, netlink, remove_namespace, write_sysctl
+from iaas.drivers.interface import PermanentError
+from iaas.drivers.linux.namespaces import netlink
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
-
-ROUTER_SYSCTLS = {
-    "ip_forward": "1",
-    # A packet from a pod behind a guest comes in by a leg that no route of the router may name.
-    "conf/all/rp_filter": "0",
-    "conf/default/rp_filter": "0",
-    # Else guests learn to send pods' packets straight to the next hop, past the router and its table.
-    "conf/all/send_redirects": "0",
-    "conf/default/send_redirects": "0",
-    # Else an answer from the metadata address asks for the guest's MAC in the name of that address.
-    "conf/all/arp_announce": "2",
-}
 
 
 def ensure_bridge(fabric_namespace: str, bridge: str, *, mtu: int, ports: Collection[str] = ()) -> None:
@@ -49,15 +38,6 @@ def ensure_bridge(fabric_namespace: str, bridge: str, *, mtu: int, ports: Collec
                     handle.link("set", index=port, mtu=mtu)
 
 
-def ensure_router(router: str) -> None:
-    """Make the router's namespace, forwarding, with the addresses of the metadata service and the tenant APIs."""
-    create_namespace(router)
-    for key, value in ROUTER_SYSCTLS.items():
-        write_sysctl(router, f"net/ipv4/{key}", value)
-    with netlink(router) as handle:
-        _ensure_addresses(handle, "lo", {(METADATA_ADDRESS, 32), (SERVICE_ADDRESS, 32)}, exact=False)
-
-
 def ensure_leg(
     fabric_namespace: str, *, bridge: str, outer: str, router: str, inner: str, gateway: str, cidr: str, mtu: int
 ) -> None:
@@ -82,23 +62,35 @@ def ensure_leg(
     with netlink(fabric_namespace) as handle:
         if not has_inner_end:
             _delete_link(handle, outer)
-            handle.link("add", ifname=outer, kind="veth", peer={"ifname": inner, "net_ns_fd": router})
+            # The same MAC each time: guests go on sending to the one they know.
+            peer = {"ifname": inner, "net_ns_fd": router, "address": gateway_mac(inner)}
+            handle.link("add", ifname=outer, kind="veth", peer=peer)
         index = _index(handle, outer)
         handle.link("set", index=index, mtu=mtu, master=_index(handle, bridge), state="up")
     with netlink(router) as handle:
         handle.link("set", index=_index(handle, inner), mtu=mtu, state="up")
-        _ensure_addresses(handle, inner, {(gateway, ipaddress.IPv4Network(cidr).prefixlen)}, exact=True)
+        ensure_addresses(handle, inner, {(gateway, ipaddress.IPv4Network(cidr).prefixlen)}, exact=True)
+
+
+def gateway_mac(inner: str) -> str:
+    """Return the MAC of a router's end of a leg, by its name: locally administered, in no range that guests use."""
+    return "0a:" + hashlib.sha256(inner.encode()).digest()[:5].hex(":")
+
+
+def ensure_addresses(handle: IPRoute, name: str, wanted: set[tuple[str, int]], *, exact: bool) -> None:
+    """Give a link these (address, prefix length); with ``exact`` take all others away."""
+    index = _index(handle, name)
+    present = {(entry.get_attr("IFA_ADDRESS"), entry["prefixlen"]) for entry in handle.get_addr(index=index)}
+    for address, prefix_length in wanted - present:
+        handle.addr("add", index=index, address=address, prefixlen=prefix_length)
+    for address, prefix_length in present - wanted if exact else ():
+        handle.addr("del", index=index, address=address, prefixlen=prefix_length)
 
 
 def remove_link(namespace: str, name: str) -> None:
     """Remove a link, both ends if it is a pair. Already absent is success."""
     with netlink(namespace) as handle:
         _delete_link(handle, name)
-
-
-def remove_router(router: str) -> None:
-    """Remove a router that has no legs any more. Already absent is success."""
-    remove_namespace(router)
 
 
 def link_names(namespace: str) -> list[str]:
@@ -117,12 +109,3 @@ def _index(handle: IPRoute, name: str) -> int:
 def _delete_link(handle: IPRoute, name: str) -> None:
     for index in handle.link_lookup(ifname=name):
         handle.link("del", index=index)
-
-
-def _ensure_addresses(handle: IPRoute, name: str, wanted: set[tuple[str, int]], *, exact: bool) -> None:
-    index = _index(handle, name)
-    present = {(entry.get_attr("IFA_ADDRESS"), entry["prefixlen"]) for entry in handle.get_addr(index=index)}
-    for address, prefix_length in wanted - present:
-        handle.addr("add", index=index, address=address, prefixlen=prefix_length)
-    for address, prefix_length in present - wanted if exact else ():
-        handle.addr("del", index=index, address=address, prefixlen=prefix_length)

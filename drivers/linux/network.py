@@ -36,11 +36,13 @@ from iaas.drivers.linux import names, router_sockets
 from iaas.drivers.linux.dhcp import DHCPServer
 from iaas.drivers.linux.fabric import Fabric
 from iaas.drivers.linux.filters import Element, PacketFilter, port_elements, subnet_elements
+from iaas.drivers.linux.link_statistics import read_statistics
 from iaas.drivers.linux.link_watch import LinkWatch
-from iaas.drivers.linux.links import ensure_bridge, ensure_leg, ensure_router, remove_link, remove_router
-from iaas.drivers.linux.namespaces import namespace_exists, netlink
+from iaas.drivers.linux.links import ensure_bridge, ensure_leg, remove_link
+from iaas.drivers.linux.namespaces import namespace_exists
 from iaas.drivers.linux.network_records import NetworkRecords
 from iaas.drivers.linux.repeating import Repeating
+from iaas.drivers.linux.router import ensure_router, remove_router
 from iaas.drivers.linux.routes import apply_routes, table_of
 from iaas.drivers.linux.spec_checks import check_id, check_port, check_subnet, check_vpc, fitting
 from iaas.kernel.ids import NIC
@@ -179,19 +181,7 @@ class LinuxNetworkDriver:
         check_id(nic_id)
         if nic_id not in self._records.ports(subnet_id) or not namespace_exists(self._fabric.namespace):
             return None
-        with netlink(self._fabric.namespace) as handle:
-            for name in names.port_links(self._tag, nic_id):
-                for index in handle.link_lookup(ifname=name):
-                    counted = handle.get_links(index)[0].get_attr("IFLA_STATS64")
-                    return PortStatistics(  # what the host's end sends is what the machine receives
-                        received_bytes=counted["tx_bytes"],
-                        received_packets=counted["tx_packets"],
-                        received_dropped=counted["tx_dropped"],
-                        sent_bytes=counted["rx_bytes"],
-                        sent_packets=counted["rx_packets"],
-                        sent_dropped=counted["rx_dropped"],
-                    )
-        return None
+        return read_statistics(self._fabric.namespace, names.port_links(self._tag, nic_id))
 
     def on_link_lost(self, listener: LinkLostListener) -> None:
         self._listeners.append(listener)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -36,12 +37,12 @@ class Wire:
         self.sender.close()
         self.observer.close()
 
-    def change_port(self, **changes: object) -> None:
-        self.port = dataclasses.replace(self.port, revision=self.port.revision + 1, **changes)  # type: ignore[arg-type] - any field
+    def change_port(self, **changes: Any) -> None:
+        self.port = dataclasses.replace(self.port, revision=self.port.revision + 1, **changes)
         self._wired.driver.ensure_port(self.port)
 
-    def change_subnet(self, **changes: object) -> None:
-        self.subnet = dataclasses.replace(self.subnet, revision=self.subnet.revision + 1, **changes)  # type: ignore[arg-type] - any field
+    def change_subnet(self, **changes: Any) -> None:
+        self.subnet = dataclasses.replace(self.subnet, revision=self.subnet.revision + 1, **changes)
         self._wired.driver.ensure_subnet(self.subnet)
 
     def passed(
@@ -191,7 +192,7 @@ def test_a_link_without_a_port_is_silent(wired: NetworkSubject, host: RealHost) 
 
 def test_what_could_not_be_written_into_rules_is_refused(wired: NetworkSubject) -> None:
     subnet = wired.subnet(wired.vpc())
-    for wrong in (
+    wrongs: tuple[dict[str, Any], ...] = (
         {"mac": "52:54:00:00:00:01,10.77.0.9"},
         {"mac": "01:00:5e:00:00:01"},
         {"mac": "52:54:00:00:00:01\n"},
@@ -199,7 +200,8 @@ def test_what_could_not_be_written_into_rules_is_refused(wired: NetworkSubject) 
         {"names": ("web,10.77.0.9",)},
         {"allowed_pairs": (AllowedPair(cidr="10.244.0.0/24", mac="any"),)},
         {"allowed_pairs": (AllowedPair(cidr="10.244.0.0/255.255.255.0"),)},
-    ):
+    )
+    for wrong in wrongs:
         with pytest.raises(PermanentError):
-            wired.driver.ensure_port(dataclasses.replace(wired.port_spec(subnet, "10.77.0.10"), **wrong))  # type: ignore[arg-type] - any field
+            wired.driver.ensure_port(dataclasses.replace(wired.port_spec(subnet, "10.77.0.10"), **wrong))
     assert wired.driver.ports(subnet.subnet_id) == []

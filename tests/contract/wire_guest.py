@@ -15,10 +15,14 @@ or without it. Closing a guest (``close`` or the end of the ``with`` block) remo
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import shutil
 import socket
+import subprocess
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,10 +30,17 @@ from typing import Self
 from iaas.drivers.interface import PortSpec, SubnetSpec
 from iaas.drivers.linux import names
 from iaas.drivers.linux.namespaces import create_namespace, entered, netlink, remove_namespace, run_inside, write_sysctl
+from iaas.drivers.linux.programs import environment
+from iaas.drivers.linux.waiting import wait_until
 from iaas.kernel.ids import suffix
 from tests.real_host import RealHost
 
 CONNECT_TIMEOUT_S = 5.0
+PROGRAM_TIMEOUT_S = 10.0
+# Source: linux/in.h, ip(7)
+IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_MTU = 10, 2, 14
+IP_AND_UDP_BYTES = 28
+MTU_TRIES = 5
 INNER_BRIDGE = "br0"
 ANY_PROTOCOL = 3  # ETH_P_ALL. Source: linux/if_ether.h
 
@@ -177,6 +188,44 @@ class WireGuest:
         except OSError:
             return False
         return True
+
+    def largest_datagram(self, address: str, *, to: WireGuest) -> int:
+        """Return the size in bytes of the largest IP packet that reaches another guest whole."""
+        with entered(to.namespace):
+            receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with entered(self.namespace):
+            sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with receiver, sender:
+            receiver.bind((address, 0))
+            receiver.settimeout(1)
+            sender.connect(receiver.getsockname())
+            # Never cut a packet in parts; learn how large it may be from who refuses it on the way.
+            sender.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+            for _ in range(MTU_TRIES):
+                size = sender.getsockopt(socket.IPPROTO_IP, IP_MTU)
+                # Too large for the first link, or an earlier one was for a later link: both are said by sending.
+                with contextlib.suppress(OSError):
+                    sender.send(bytes(size - IP_AND_UDP_BYTES))
+                    return len(receiver.recv(size)) + IP_AND_UDP_BYTES
+        raise AssertionError(f"no datagram reaches {address}")
+
+    def has_listener(self, port: int) -> bool:
+        """Return whether a TCP socket listens at the port."""
+        return f":{port} " in run_inside(self.namespace, ["ss", "-Hltn"])
+
+    @contextmanager
+    def running(self, argv: Sequence[str], *, is_ready: Callable[[], bool]) -> Iterator[None]:
+        """Run the block while a program runs in the guest; it ends with the block."""
+        with entered(self.namespace):
+            process = subprocess.Popen(
+                argv, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+        try:
+            assert wait_until(is_ready, timeout_s=PROGRAM_TIMEOUT_S), f"{argv[0]} is not ready"
+            yield
+        finally:
+            process.terminate()
+            process.wait(PROGRAM_TIMEOUT_S)
 
     def raw_socket(self, interface: str = "eth0") -> socket.socket:
         """Return a socket of whole frames on one interface; the caller closes it."""
