@@ -9,19 +9,20 @@ from sqlalchemy import Connection
 
 from iaas.db.repositories import nics, reservations, shared, subnets, vpc_entries, vpcs
 from iaas.db.store import Tx
-from iaas.kernel.errors import InUse, OutOfCapacity, ResourceRef
+from iaas.kernel.errors import InTransition, InUse, OutOfCapacity, ResourceRef
 from iaas.resources.common import Principal
 from iaas.resources.jobs import Job
 from iaas.resources.networks import NetworkStatus, Subnet
 from iaas.services.cidrs import AddressPlan, invalid
 from iaas.services.network_changes import again_vpc, ref, refusal
+from iaas.workflows.network_rows import leaving_scope
 
 
 def hold_vpc(tx: Tx, vpc_id: str, plan: AddressPlan, action: str) -> None:
     """Hold an active VPC's row, and return when the block is free there; nobody takes it before the commit.
 
     Raises:
-        InTransition, InvalidState, NotFound: the VPC is not active.
+        InTransition, InvalidState, NotFound: the VPC is not active, or a subnet is about to leave the block.
         InvalidInput: the block overlaps a subnet's, or is where a route leads.
     """
     vpcs.lock(tx, vpc_id)
@@ -32,6 +33,10 @@ def hold_vpc(tx: Tx, vpc_id: str, plan: AddressPlan, action: str) -> None:
     for other in subnets.of_vpc(tx.connection, vpc_id):
         if other.cidr is not None and block.overlaps(IPv4Network(other.cidr)):
             raise invalid("cidr", "overlaps", f"{block} overlaps {other.cidr} of subnet {other.id}")
+    for cidr, leaver in shared.holders_in(tx.connection, leaving_scope(vpc_id)).items():
+        if block.overlaps(IPv4Network(cidr)):
+            message = f"subnet {leaver} is leaving the VPC and has {cidr} until then: wait for that job"
+            raise InTransition(message, resource=ResourceRef("subnet", leaver))
     if shared.holder_of(tx.connection, scope=f"route:{vpc_id}", value=plan.cidr) is not None:
         raise invalid("cidr", "conflict", f"the VPC has a route for {block}: remove it first")
 
@@ -58,10 +63,15 @@ def give_addresses(tx: Tx, subnet: Subnet) -> None:
         nics.change(tx, nic.id, vpc_id=subnet.vpc_id, address=address)
 
 
-def take_addresses(tx: Tx, subnet_id: str) -> None:
-    """Take the addresses of all NICs, and the gateway's, of a subnet that has just left its VPC."""
-    nics.leave_vpc(tx, subnet_id)
-    shared.release_scope(tx, subnets.address_scope(subnet_id))
+def take_addresses(tx: Tx, before: Subnet) -> None:
+    """Take the addresses of all NICs, and the gateway's, of a subnet that has just left its VPC.
+
+    Its block stays taken until the router has let go of it.
+    """
+    assert before.vpc_id is not None and before.cidr is not None  # noqa: S101, PT018 - the caller has looked; for the type checker
+    nics.leave_vpc(tx, before.id)
+    shared.release_scope(tx, subnets.address_scope(before.id))
+    shared.claim(tx, scope=leaving_scope(before.vpc_id), value=before.cidr, resource_id=before.id)
 
 
 def refuse_inhabited(

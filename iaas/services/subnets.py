@@ -303,9 +303,9 @@ class SubnetService:
                 raise InvalidState(f"subnet {subnet.id} is in no VPC", resource=ref(current))
             refuse_inhabited(tx.connection, current, "it can leave", only_addressed=True, reservations_only=force)
             with changed_subnet(tx, subnet.id, "leave", transition=SUBNET_MOVES["leave"].transition, **NOWHERE):
-                take_addresses(tx, subnet.id)
+                take_addresses(tx, current)
             follow_routes(tx, principal, current.vpc_id, self._add_job)
-            return self._accepted(tx, principal, subnet.id, "leave", "updating")
+            return self._accepted(tx, principal, subnet.id, "leave", "updating", {"vpc_id": current.vpc_id})
 
         return self._store.write(work)
 
@@ -327,13 +327,22 @@ class SubnetService:
             raise InTransition(f"subnet {subnet_id} was moved meanwhile: look at it again", resource=ref(current))
         return current
 
-    def _accepted(self, tx: Tx, principal: Principal, subnet_id: str, action: str, event: str) -> tuple[Subnet, Job]:
+    def _accepted(
+        self,
+        tx: Tx,
+        principal: Principal,
+        subnet_id: str,
+        action: str,
+        event: str,
+        job_input: dict[str, Any] | None = None,
+    ) -> tuple[Subnet, Job]:
         job = self._add_job(
             tx,
             action=f"subnet.{action}",
             resource=ResourceRef("subnet", subnet_id),
             project_id=principal.project_id,
             request_id=principal.request_id,
+            input=job_input,
         )
         changed = again_subnet(tx, subnet_id)
         emit(tx, principal, changed, event, job_id=job.id)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from iaas.db.repositories import instances, nics, subnets
+from iaas.db.repositories import instances, nics, shared, subnets
 from iaas.db.store import Tx
 from iaas.drivers.interface import NotFoundError, PermanentError, PortSpec
 from iaas.kernel.errors import Failure
@@ -100,8 +100,21 @@ def mark_joined(tx: Tx, ctx: Context) -> None:
 
 
 def mark_left(tx: Tx, ctx: Context) -> None:
-    subnets.change(tx, ctx.job.resource.id, transition=None)
+    """From now on others may have its block."""
+    _end_leaving(tx, ctx)
     network_rows.emit(tx, ctx, "left")
+
+
+def rest_as_left(tx: Tx, ctx: Context, failure: Failure) -> None:
+    """The row says what shall be: it is in no VPC."""
+    _end_leaving(tx, ctx)
+    network_rows.emit_failure(tx, ctx, failure)
+
+
+def _end_leaving(tx: Tx, ctx: Context) -> None:
+    subnet_id = ctx.job.resource.id
+    shared.release(tx, scope=network_rows.leaving_scope(ctx.input["vpc_id"]), resource_id=subnet_id)
+    subnets.change(tx, subnet_id, transition=None)
 
 
 def say_failed(tx: Tx, ctx: Context, failure: Failure) -> None:
@@ -143,6 +156,6 @@ LEAVE = Workflow(
         Step("ensure_ports", do=ensure_ports),
         RowStep("mark_left", do=mark_left),
     ),
-    on_failed=rest_as_declared,
+    on_failed=rest_as_left,
     cancel=NeverCancel(reason="the NICs of the subnet have lost their addresses already"),
 )

@@ -16,6 +16,11 @@ from iaas.resources.networks import VPC, NetworkStatus, NetworkTransition, Subne
 from iaas.workflows.framework import Context
 
 
+def leaving_scope(vpc_id: str) -> str:
+    """Return the scope in which a subnet that leaves the VPC claims its block until its leg of the router is gone."""
+    return f"leaving:{vpc_id}"
+
+
 def emit(tx: Tx, ctx: Context, event: str, data: dict[str, Any] | None = None) -> None:
     """Tell of the change just made in this transaction to the job's VPC or subnet."""
     resource = ctx.job.resource
