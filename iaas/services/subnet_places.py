@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -13,9 +14,49 @@ from iaas.kernel.errors import InTransition, InUse, OutOfCapacity, ResourceRef
 from iaas.resources.common import Principal
 from iaas.resources.jobs import Job
 from iaas.resources.networks import NetworkStatus, Subnet
-from iaas.services.cidrs import AddressPlan, invalid
+from iaas.services.cidrs import AddressPlan, check_host, check_pool, check_subnet_block, invalid, plan_addresses
 from iaas.services.network_changes import again_vpc, ref, refusal
 from iaas.workflows.network_rows import leaving_scope
+
+NOWHERE: dict[str, Any] = dict.fromkeys(("vpc_id", "cidr", "gateway", "dhcp_first", "dhcp_last"))
+"""The columns of a subnet's place in a VPC, as they are for one in no VPC."""
+
+
+def planned_place(
+    vpc_cidr: str, cidr: str | None, gateway: str | None, dhcp_first: str | None, dhcp_last: str | None
+) -> AddressPlan:
+    """Return the place that is asked for in a VPC; raises InvalidInput. Its neighbours are not looked at."""
+    if cidr is None:
+        raise invalid("cidr", "required", "a subnet in a VPC needs a block of it")
+    block = check_subnet_block(cidr, vpc_cidr)
+    return plan_addresses(block, gateway=gateway, dhcp_first=dhcp_first, dhcp_last=dhcp_last)
+
+
+def place_columns(vpc_id: str, plan: AddressPlan) -> dict[str, Any]:
+    """Return the columns of a subnet with that place in a VPC."""
+    return {
+        "vpc_id": vpc_id,
+        "cidr": plan.cidr,
+        "gateway": plan.gateway,
+        "dhcp_first": plan.dhcp_first,
+        "dhcp_last": plan.dhcp_last,
+    }
+
+
+def changed_pool(current: Subnet, dhcp_first: str | None, dhcp_last: str | None) -> dict[str, Any]:
+    """Return the columns of the pool that change; raises InvalidInput."""
+    given = [(name, text) for name, text in (("dhcp_first", dhcp_first), ("dhcp_last", dhcp_last)) if text is not None]
+    if not given:
+        return {}
+    if current.cidr is None or current.gateway is None or current.dhcp_first is None or current.dhcp_last is None:
+        raise invalid(given[0][0], "excluded", "is for a subnet in a VPC; one in no VPC has no addresses")
+    block = IPv4Network(current.cidr)
+    pool = {
+        "dhcp_first": check_host(current.dhcp_first if dhcp_first is None else dhcp_first, block, "dhcp_first"),
+        "dhcp_last": check_host(current.dhcp_last if dhcp_last is None else dhcp_last, block, "dhcp_last"),
+    }
+    check_pool(pool["dhcp_first"], pool["dhcp_last"], IPv4Address(current.gateway))
+    return {name: str(address) for name, address in pool.items() if str(address) != getattr(current, name)}
 
 
 def hold_vpc(tx: Tx, vpc_id: str, plan: AddressPlan, action: str) -> None:

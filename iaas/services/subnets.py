@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from sqlalchemy import Connection
@@ -21,15 +20,7 @@ from iaas.resources.common import Principal, Role
 from iaas.resources.jobs import Job
 from iaas.resources.networks import NetworkStatus, Subnet
 from iaas.services.access import require
-from iaas.services.cidrs import (
-    AddressPlan,
-    check_host,
-    check_mtu,
-    check_pool,
-    check_subnet_block,
-    invalid,
-    plan_addresses,
-)
+from iaas.services.cidrs import check_mtu, invalid
 from iaas.services.health import BackendHealth
 from iaas.services.labelling import patched_labels
 from iaas.services.network_changes import (
@@ -49,17 +40,18 @@ from iaas.services.network_changes import (
 from iaas.services.nic_wishes import find_subnet
 from iaas.services.quotas import Quotas
 from iaas.services.subnet_places import (
+    NOWHERE,
+    changed_pool,
     claim_gateway,
     follow_routes,
     give_addresses,
     hold_vpc,
+    place_columns,
+    planned_place,
     refuse_inhabited,
     take_addresses,
 )
 from iaas.transitions import SUBNET_MOVES
-
-NOWHERE: dict[str, Any] = dict.fromkeys(("vpc_id", "cidr", "gateway", "dhcp_first", "dhcp_last"))
-"""The columns of a subnet's place in a VPC, as they are for one in no VPC."""
 
 
 class SubnetService:
@@ -130,7 +122,7 @@ class SubnetService:
             found = None if vpc is None else vpc_in_body(connection, principal, vpc)
         plan = None
         if found is not None:
-            plan = _planned(found.cidr, cidr, gateway, dhcp_first, dhcp_last)
+            plan = planned_place(found.cidr, cidr, gateway, dhcp_first, dhcp_last)
         else:
             for field, value in (
                 ("cidr", cidr),
@@ -150,7 +142,7 @@ class SubnetService:
             if found is not None and plan is not None:
                 hold_vpc(tx, found.id, plan, "making a subnet in it")
                 claim_gateway(tx, subnet_id, plan)
-                place = _columns(found.id, plan)
+                place = place_columns(found.id, plan)
             subnets.add(
                 tx,
                 id=subnet_id,
@@ -227,7 +219,7 @@ class SubnetService:
             subnets.lock(tx, subnet.id)
             current = again_subnet(tx, subnet.id)
             check_generation(current, if_generation)
-            changes = _changed_pool(current, dhcp_first, dhcp_last)
+            changes = changed_pool(current, dhcp_first, dhcp_last)
             if name is not None and name != current.name:
                 if current.status != NetworkStatus.FAILED:  # one that has failed holds nothing, a name neither
                     rename(tx, "subnet", principal.project_id, subnet.id, name)
@@ -265,12 +257,12 @@ class SubnetService:
         subnet = self._own(principal, id_or_name)
         with self._store.read() as connection:
             found = vpc_in_body(connection, principal, vpc)
-        plan = _planned(found.cidr, cidr, gateway, dhcp_first, dhcp_last)
+        plan = planned_place(found.cidr, cidr, gateway, dhcp_first, dhcp_last)
         self._health.check_networks()
 
         def work(tx: Tx) -> tuple[Subnet, Job]:
             hold_vpc(tx, found.id, plan, "letting a subnet join")
-            place = _columns(found.id, plan)
+            place = place_columns(found.id, plan)
             transition = SUBNET_MOVES["join"].transition
             with changed_subnet(tx, subnet.id, "join", transition=transition, next_offset=0, **place) as before:
                 if before.vpc_id is not None:  # an error takes everything back
@@ -362,41 +354,6 @@ def _checked_zone(connection: Connection, zone: str | None) -> str:
     if wanted not in zones:
         raise invalid("zone", "not_found", f"there is no zone {wanted}; there are {', '.join(zones)}")
     return wanted
-
-
-def _planned(
-    vpc_cidr: str, cidr: str | None, gateway: str | None, dhcp_first: str | None, dhcp_last: str | None
-) -> AddressPlan:
-    if cidr is None:
-        raise invalid("cidr", "required", "a subnet in a VPC needs a block of it")
-    block = check_subnet_block(cidr, vpc_cidr)
-    return plan_addresses(block, gateway=gateway, dhcp_first=dhcp_first, dhcp_last=dhcp_last)
-
-
-def _columns(vpc_id: str, plan: AddressPlan) -> dict[str, Any]:
-    return {
-        "vpc_id": vpc_id,
-        "cidr": plan.cidr,
-        "gateway": plan.gateway,
-        "dhcp_first": plan.dhcp_first,
-        "dhcp_last": plan.dhcp_last,
-    }
-
-
-def _changed_pool(current: Subnet, dhcp_first: str | None, dhcp_last: str | None) -> dict[str, Any]:
-    """Return the columns of the pool that change; raises InvalidInput."""
-    given = [(name, text) for name, text in (("dhcp_first", dhcp_first), ("dhcp_last", dhcp_last)) if text is not None]
-    if not given:
-        return {}
-    if current.cidr is None or current.gateway is None or current.dhcp_first is None or current.dhcp_last is None:
-        raise invalid(given[0][0], "excluded", "is for a subnet in a VPC; one in no VPC has no addresses")
-    block = IPv4Network(current.cidr)
-    pool = {
-        "dhcp_first": check_host(current.dhcp_first if dhcp_first is None else dhcp_first, block, "dhcp_first"),
-        "dhcp_last": check_host(current.dhcp_last if dhcp_last is None else dhcp_last, block, "dhcp_last"),
-    }
-    check_pool(pool["dhcp_first"], pool["dhcp_last"], IPv4Address(current.gateway))
-    return {name: str(address) for name, address in pool.items() if str(address) != getattr(current, name)}
 
 
 def _is_listed(subnet: Subnet, listing: Listing) -> bool:
