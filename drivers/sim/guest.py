@@ -36,7 +36,7 @@ class Guest:
         self.facts = facts
         self.namespace = ""  # of the network, that commands run in
         self.lost_nic_ids: list[str] = []  # whose links died by what the commands did
-        self.files = open_files(connection, facts)
+        self.files = open_files(connection, facts, self.namespace)
         self.env = {"PATH": _PATH, "HOME": "/root", "USER": "root"}
         self.folder = "/"
         self.power_request: Literal["", "poweroff", "reboot"] = ""
@@ -50,10 +50,15 @@ class Guest:
             return self.facts.hostname
         return self.files.read("/etc/hostname").decode(errors="replace").strip()
 
+    def enter(self, namespace: str) -> None:
+        """Let further commands run in a network namespace of the guest ("" is the first one)."""
+        self.namespace = namespace
+        self.refresh()
+
     def refresh(self) -> None:
         """Look at the world again, after a command has changed what the guest knows of it."""
         self.facts = read_facts(self.connection, self.facts.machine_id, self.facts.now_us)
-        self.files = open_files(self.connection, self.facts)
+        self.files = open_files(self.connection, self.facts, self.namespace)
 
     def peer(self, machine_id: str) -> Guest:
         """Return the guest of another machine, at the same moment."""
@@ -127,8 +132,8 @@ class Guest:
         return self.shell(rest, stdin)
 
 
-def open_files(connection: sqlite3.Connection, facts: GuestFacts) -> GuestFiles:
-    """Return the file tree of a guest."""
+def open_files(connection: sqlite3.Connection, facts: GuestFacts, namespace: str) -> GuestFiles:
+    """Return the file tree of a guest, as a command in that network namespace sees it."""
 
     def write_console(content: bytes) -> None:
         console.record(
@@ -142,13 +147,13 @@ def open_files(connection: sqlite3.Connection, facts: GuestFacts) -> GuestFiles:
     return GuestFiles(
         connection,
         facts.machine_id,
-        base=_base_files(facts),
+        base=_base_files(facts, namespace),
         programs=_PROGRAMS,
         on_console=write_console,
     )
 
 
-def _base_files(facts: GuestFacts) -> dict[str, bytes]:
+def _base_files(facts: GuestFacts, namespace: str) -> dict[str, bytes]:
     total_kib = facts.memory_mib * MIB // KIB
     texts = {
         "/etc/hostname": f"{facts.hostname}\n",
@@ -171,17 +176,17 @@ def _base_files(facts: GuestFacts) -> dict[str, bytes]:
         "/proc/version": f"Linux version {KERNEL}\n",
         "/run/iaas-ready": "",
     }
-    texts |= _network_files(facts)
+    texts |= _network_files(facts, namespace)
     return {path: text.encode() for path, text in texts.items()}
 
 
-def _network_files(facts: GuestFacts) -> dict[str, str]:
+def _network_files(facts: GuestFacts, namespace: str) -> dict[str, str]:
     texts = {"/etc/resolv.conf": ""}
     if facts.dns_domain:
         texts["/etc/resolv.conf"] = f"search {facts.dns_domain}\n"
     texts["/etc/resolv.conf"] += "".join(f"nameserver {server}\n" for server in facts.dns_servers)
     links = [("lo", "00:00:00:00:00:00", 65536, 1)]
-    links += [(nic.name, nic.mac, nic.mtu, nic.device_index + 2) for nic in facts.nics if not nic.namespace]
+    links += [(nic.name, nic.mac, nic.mtu, nic.device_index + 2) for nic in facts.nics if nic.namespace == namespace]
     for name, mac, mtu, number in links:
         folder = f"/sys/class/net/{name}"
         texts[f"{folder}/address"] = f"{mac}\n"

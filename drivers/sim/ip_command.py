@@ -188,11 +188,12 @@ def _let_links_go(guest: Guest, connection: sqlite3.Connection, namespace: str) 
 def _in_namespace(guest: Guest, name: str, argv: list[str], stdin: bytes) -> Outcome:
     if name not in guest.facts.namespaces:
         return wrong("ip", f'Cannot open network namespace "{name}": No such file or directory', 1)
-    before, guest.namespace = guest.namespace, name
+    before = guest.namespace
+    guest.enter(name)
     try:
         return guest.command(argv, stdin)
     finally:
-        guest.namespace = before
+        guest.enter(before)
 
 
 def _nics(guest: Guest) -> list[GuestNIC]:

@@ -53,6 +53,31 @@ def test_a_guest_sees_a_new_nic_at_once_and_brings_it_up_a_little_later(
     assert "inet 10.0.0.22/24 scope global eth1" in sh(ready_vm, "ip addr")[1]
 
 
+def test_others_reach_a_new_nic_when_its_guest_has_brought_it_up(
+    ready_vm: SimComputeDriver, ready_box: SimComputeDriver, networks: SimNetworkDriver, clock: CloudClock
+) -> None:
+    networks.ensure_port(replace(SECOND_PORT, nic_id="nic-00000003", mac="52:54:00:00:00:03", addresses=("10.0.0.33",)))
+    third = replace(SECOND, nic_id="nic-00000003", mac="52:54:00:00:00:03")
+    ready_vm.attach_nic(VM_ID, third)
+    assert sh(ready_box, "ping -c 1 -W 1 10.0.0.33")[0] == 1
+    clock.advance(0.5)
+    assert sh(ready_box, "ping -c 1 -W 1 10.0.0.33")[0] == 0
+
+
+def test_a_nic_that_comes_back_knows_nothing_of_before(
+    ready_box: SimComputeDriver, networks: SimNetworkDriver, clock: CloudClock
+) -> None:
+    sh(ready_box, f"{HAND_ON}; ip netns exec pod ping -c 1 10.0.0.1")
+    ready_box.detach_nic(CONTAINER_ID, SECOND.nic_id)
+    ready_box.attach_nic(CONTAINER_ID, SECOND)
+    clock.advance(1)
+    assert sh(ready_box, "ip netns exec pod ls /sys/class/net")[1].split() == ["lo"]
+    assert "inet 10.0.0.22/24 scope global eth1" in sh(ready_box, "ip addr")[1]
+    found = networks.statistics(SUBNET.subnet_id, SECOND.nic_id)
+    assert found is not None
+    assert found.sent_packets == 0
+
+
 def test_a_guest_may_need_time_to_let_go_of_a_nic(
     world: SimWorld, ready_vm: SimComputeDriver, clock: CloudClock
 ) -> None:
@@ -156,7 +181,11 @@ def test_a_nic_in_a_namespace_works_there_and_only_there(
     assert sh(ready_box, HAND_ON) == (0, "")
     assert sh(ready_box, "ls /sys/class/net")[1].split() == ["eth0", "lo"]
     assert sh(ready_box, "ip netns") == (0, "pod\n")
+    sh(ready_box, "ip -n pod addr del 10.0.0.22/24 dev eth1")
+    assert sh(ready_vm, "ping -c 1 -W 1 10.0.0.22")[0] == 1
+    sh(ready_box, "ip -n pod addr add 10.0.0.22/24 dev eth1")
     assert "eth0" not in sh(ready_box, "ip netns exec pod ip link")[1]
+    assert "eth0" in sh(ready_box, "ip netns exec pod true; ip link")[1]
     for address in ("10.0.0.1", "10.0.1.1"):  # on the segment, and by the gateway
         assert sh(ready_box, f"ip netns exec pod ping -c 1 {address}")[0] == 0
     assert sh(ready_vm, "curl -s 10.0.0.22")[1].startswith(f"id={CONTAINER_ID} ")
