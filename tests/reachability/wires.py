@@ -11,7 +11,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from iaas.drivers.interface import METADATA_ADDRESS, SERVICE_ADDRESS, NetworkDriver, PortSpec, SubnetSpec, VPCSpec
-from iaas.drivers.linux.namespaces import entered, netlink
+from iaas.drivers.linux.namespaces import entered, netlink, run_inside
 from iaas.kernel.ids import suffix
 from iaas.reachability import Guest, Interface, Topology
 from tests.contract.wire_guest import INNER_BRIDGE, WireGuest
@@ -39,6 +39,11 @@ class Wires:
 
     namespaces: dict[str, str] = field(default_factory=dict)  # by guest id
     listeners: list[tuple[socket.socket, str]] = field(default_factory=list)  # with the VPC's id
+
+    def forget_neighbours(self) -> None:
+        """Empty the ARP caches of all guests."""
+        for namespace in self.namespaces.values():
+            run_inside(namespace, ["ip", "-4", "neighbour", "flush", "all"])
 
 
 @contextmanager
