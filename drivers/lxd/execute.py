@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import websocket
 
@@ -26,6 +27,8 @@ EXIT_TIMED_OUT = 124  # as timeout(1)
 KILL_GRACE_S = 5.0
 DRAIN_GRACE_S = 5.0
 SIGKILL = 9
+ENDS = frozenset({websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_CLOSE})
+DATA = frozenset({websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_CONT})
 
 ACTION = "run a command in the guest"
 
@@ -42,15 +45,25 @@ class _Output(threading.Thread):
         self.is_cut = False
 
     def run(self) -> None:
+        reading: Any = self._stream  # its methods carry no types
         # A text frame is LXD's mark for the end of the stream; the socket may also just be closed.
         with contextlib.suppress(websocket.WebSocketException, OSError):
             while True:
-                opcode, chunk = self._stream.recv_data()
-                if opcode != websocket.ABNF.OPCODE_BINARY:
+                # Frame by frame, since recv_data() answers a ping itself: LXD begins with one, and has perhaps
+                # closed its side already when we read it. The answer fails then, and the output behind is lost.
+                frame = reading.recv_frame()
+                if frame is None or frame.opcode in ENDS:
                     return
-                room = OUTPUT_LIMIT_BYTES - len(self._data)
-                self._data += chunk[:room]
-                self.is_cut = self.is_cut or len(chunk) > room
+                if frame.opcode == websocket.ABNF.OPCODE_PING:
+                    with contextlib.suppress(OSError, websocket.WebSocketException):
+                        self._stream.pong(frame.data)
+                elif frame.opcode in DATA:
+                    self._take(frame.data)
+
+    def _take(self, chunk: bytes) -> None:
+        room = OUTPUT_LIMIT_BYTES - len(self._data)
+        self._data += chunk[:room]
+        self.is_cut = self.is_cut or len(chunk) > room
 
     @property
     def data(self) -> bytes:
