@@ -100,6 +100,7 @@ class LinuxNetworkDriver:
             if before != spec:
                 self._records.write_vpc(spec)
             self._apply_vpc(spec)
+            self._filter.check()
             undo.pop_all()
         return state
 
