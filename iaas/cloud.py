@@ -44,6 +44,7 @@ from iaas.services.key_pairs import KeyPairService
 from iaas.services.metadata import MetadataService
 from iaas.services.nics import NICService
 from iaas.services.quotas import Quotas
+from iaas.services.reachability import ReachabilityService
 from iaas.services.reservations import ReservationService
 from iaas.services.subnets import SubnetService
 from iaas.services.vault import Cipher, Vault
@@ -149,6 +150,7 @@ class Cloud:
         self.subnets = SubnetService(store, ids, self.health, self._add_job, self.quotas)
         self.reservations = ReservationService(store, ids, self._add_job, self.quotas)
         self.nics = NICService(store, ids, backend, self.health, self._add_job, self.quotas)
+        self.reachability = ReachabilityService(store)
         self.jobs = JobService(store, self.signals, self.executor)
         self.events = EventService(store, clock, self.event_feed, config.event_retention)
         self.metadata = MetadataService(store)

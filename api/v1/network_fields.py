@@ -34,7 +34,7 @@ def mac_field(**kwargs: Any) -> fields.String:
     return fields.String(validate=validate.Length(1, 32), **_described("as 52:54:00:12:34:56", kwargs))
 
 
-def addresses_field(most: int, **kwargs: Any) -> fields.List:
+def addresses_field(most: int, **kwargs: Any) -> fields.List[Any]:
     """Return a field for up to ``most`` IPv4 addresses."""
     return fields.List(address_field(), validate=validate.Length(max=most), **kwargs)
 
@@ -46,6 +46,6 @@ class PairSchema(Schema):
     mac = mac_field(allow_none=True, load_default=None)
 
 
-def pairs_field(**kwargs: Any) -> fields.List:
+def pairs_field(**kwargs: Any) -> fields.List[Any]:
     """Return a field for the allowed pairs of a NIC."""
     return fields.List(fields.Nested(PairSchema), validate=validate.Length(max=MAX_ADDRESSES), **kwargs)

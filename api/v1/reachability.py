@@ -30,6 +30,10 @@ class EndSchema(Schema):
 class QuestionSchema(Schema):
     source = fields.Nested(EndSchema, required=True)
     target = fields.Nested(EndSchema, required=True)
+    source_address = address_field(
+        metadata={"description": "that the source speaks with: its first one when absent; may be reserved, or foreign"}
+    )
+    target_address = address_field(metadata={"description": "of a target NIC that has several; its first when absent"})
     protocol = fields.String(
         load_default=Protocol.ICMP.value, validate=validate.OneOf([each.value for each in Protocol])
     )
@@ -63,16 +67,12 @@ _VERDICT = VerdictSchema()
 class Reachability(MethodView):
     @blp.arguments(QuestionSchema)
     @blp.response(200, VerdictSchema)
-    @blp.alt_response(404)  # a NIC or VPC that is not one's own
     def post(self, body: dict[str, Any]) -> Response:
         """Say whether a packet and its answer would arrive, hop by hop. Nothing is sent."""
-        who, source, target = principal(), _end(body, "source"), _end(body, "target")
-        return respond_after(
-            lambda: cloud().reachability.ask(
-                who, source=source, target=target, protocol=Protocol(body["protocol"]), port=body.get("port")
-            ),
-            _answer,
-        )
+        who = principal()
+        question = {**body, "source": _end(body, "source"), "target": _end(body, "target")}
+        question["protocol"] = Protocol(body["protocol"])
+        return respond_after(lambda: cloud().reachability.ask(who, **question), _answer)
 
 
 def _answer(verdict: Verdict) -> Reply:

@@ -57,21 +57,33 @@ class Reachability:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def check(self, source: End, target: End, *, protocol: str | None = None, port: int | None = None) -> Verdict:
+    def check(
+        self,
+        source: End,
+        target: End,
+        *,
+        protocol: str | None = None,
+        port: int | None = None,
+        source_address: str | None = None,
+        target_address: str | None = None,
+    ) -> Verdict:
         """Return whether a packet of ``source`` reaches ``target``, and its answer ``source``. Nothing is sent.
 
         Args:
+            source_address: that the source speaks with: its first one when absent; may be a reserved or foreign one.
+            target_address: of a target NIC that has several; its first one when absent.
             protocol: ``icmp``, ``tcp`` or ``udp``; tcp when only a ``port`` is given, else icmp.
 
         Raises:
-            NotFound: there is no such NIC or VPC.
-            InvalidInput: a field is wrong: ``errors`` names it.
+            InvalidInput: a field is wrong, or there is no such NIC or VPC: ``errors`` names it.
         """
         body: dict[str, Any] = {"source": _end(source), "target": _end(target)}
         if port is not None:
             body |= {"protocol": protocol or "tcp", "port": port}
         elif protocol is not None:
             body["protocol"] = protocol
+        addresses = {"source_address": source_address, "target_address": target_address}
+        body |= {name: value for name, value in addresses.items() if value is not None}
         answer = self._client.request("POST", "/v1/reachability", body=body)
         return decode(Verdict, answer, raw=answer)
 

@@ -7,6 +7,9 @@ from typing import Any
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from iaas.cloud import Cloud
+from tests.factories import settle
+
 PROBLEM_MEMBERS = {
     "type",
     "title",
@@ -88,6 +91,26 @@ def check_problem(response: TestResponse) -> None:
 
 
 NEW = {"kind": "container", "image": "tiny", "flavor": "nano"}
+
+
+def make_vpc(caller: Caller, cloud: Cloud, name: str = "shop", cidr: str = "10.0.0.0/16") -> Any:
+    """Create a VPC and return its document once it is active."""
+    caller.send("POST", "/v1/vpcs", {"name": name, "cidr": cidr}, status=202)
+    settle(cloud)
+    return caller.get(f"/v1/vpcs/{name}")
+
+
+def make_subnet(caller: Caller, cloud: Cloud, name: str = "tier", **changes: Any) -> Any:
+    """Create a subnet (of the VPC "shop" with 10.0.1.0/24 when nothing else is said) and return its document."""
+    body = {"name": name, "vpc": "shop", "cidr": "10.0.1.0/24", **changes}
+    caller.send("POST", "/v1/subnets", {key: value for key, value in body.items() if value is not None}, status=202)
+    settle(cloud)
+    return caller.get(f"/v1/subnets/{name}")
+
+
+def make_nic(caller: Caller, name: str = "nic", **changes: Any) -> Any:
+    """Create a NIC on the subnet "tier" and return its document."""
+    return caller.send("POST", "/v1/nics", {"name": name, "subnet": "tier", **changes}, status=201)
 
 
 def make(caller: Caller, **changes: Any) -> Any:

@@ -8,10 +8,20 @@ from typing import Any
 import pytest
 from marshmallow import Schema, fields
 
-from iaas.api.v1 import events, instances, jobs, quotas
+from iaas.api.v1 import address_reservations, events, instances, jobs, nics, quotas, subnets, vpc_entries, vpcs
 from iaas.api.v1.dumping import ValueSchema, prepared_dump, prepared_json
 from iaas.kernel.errors import Failure, ResourceRef
 from iaas.resources.jobs import Event
+from iaas.resources.networks import (
+    NIC,
+    VPC,
+    AddressReservation,
+    DHCPOptions,
+    DNSRecord,
+    Forwarder,
+    Pair,
+    Route,
+)
 from iaas.resources.quotas import Quota
 from tests.factories import open_cloud, operator, settle, wish
 
@@ -26,6 +36,7 @@ def samples() -> dict[type[Schema], list[Any]]:
         settle(cloud)
         running = cloud.instances.get(asker, instance.id)
         done = cloud.jobs.get(asker, job.id)
+        basic = cloud.subnets.get(asker, "basic")
     event = Event(
         id=7,
         type="instance.created",
@@ -37,7 +48,64 @@ def samples() -> dict[type[Schema], list[Any]]:
         created_at=NOON,
         data={"deep": {"er": [1, None, "x"]}},
     )
+    times = {"created_at": NOON, "updated_at": NOON}
+    named = {"project_id": "proj-1", "name": "n", "labels": {"a": "b"}, **times}
+    failed = Failure("timed_out", "too slow")
+    vpc = VPC(
+        id="vpc-1",
+        status="active",
+        transition=None,
+        failure=None,
+        generation=3,
+        cidr="10.0.0.0/16",
+        dns_domain="internal",
+        dhcp_options=DHCPOptions(dns_servers=("10.0.0.9",), lease_s=60),
+        forwarders=(Forwarder(domain="cluster.local", servers=("10.0.0.8", "10.0.0.9")),),
+        revision=2,
+        applied_revision=1,
+        **named,
+    )
+    nic = NIC(
+        id="nic-1",
+        zone="zone-1",
+        status="in_use",
+        transition="detaching",
+        generation=1,
+        subnet_id="net-1",
+        vpc_id="vpc-1",
+        mac="52:54:00:00:00:01",
+        address="10.0.0.5",
+        secondary_addresses=("10.0.0.6",),
+        allowed_pairs=(Pair(cidr="10.1.0.0/24"), Pair(cidr="10.2.0.0/24", mac="52:54:00:00:00:02")),
+        instance_id="i-1",
+        device_index=1,
+        **named,
+    )
+    route = Route(
+        id="rt-1",
+        project_id="proj-1",
+        vpc_id="vpc-1",
+        destination="10.9.0.0/16",
+        target_type="nic",
+        target="nic-1",
+        next_hop=None,
+        **times,
+    )
+    record = DNSRecord(
+        id="dns-1", project_id="proj-1", vpc_id="vpc-1", name="db", type="A", values=("10.0.0.5",), ttl_s=60, **times
+    )
     return {
+        vpcs.VPCSchema: [vpc, replace(vpc, transition="deleting", failure=failed, forwarders=())],
+        subnets.SubnetSchema: [basic, replace(basic, vpc_id=None, cidr=None, gateway=None, failure=failed)],
+        nics.NICSchema: [
+            nic,
+            replace(nic, vpc_id=None, address=None, instance_id=None, device_index=None, allowed_pairs=()),
+        ],
+        vpc_entries.RouteSchema: [route, replace(route, target_type="address", target="10.0.0.5", next_hop="10.0.0.5")],
+        vpc_entries.DNSRecordSchema: [record],
+        address_reservations.AddressReservationSchema: [
+            AddressReservation(id="rsv-1", subnet_id="net-1", first="10.0.0.8", last="10.0.0.9", **named)
+        ],
         instances.InstanceSchema: [
             instance,
             running,

@@ -21,7 +21,7 @@ from iaas.kernel.errors import GuestUnavailable
 from iaas.resources.common import Role
 from iaas.resources.instances import ExecOutcome
 from iaas.services.idempotency import LOST_AFTER
-from tests.api.calling import NEW, Caller, make
+from tests.api.calling import NEW, Caller, make, make_nic, make_subnet, make_vpc
 from tests.factories import TOKEN, open_cloud, operator, principal_in, settle
 
 POSTS = sorted(rule for rule, methods in access.ROUTES.items() if "POST" in methods)
@@ -57,6 +57,36 @@ def nothing(admin: Caller, cloud: Cloud) -> None:
     pass
 
 
+def networked(admin: Caller, cloud: Cloud) -> None:
+    make_vpc(admin, cloud)
+    make_subnet(admin, cloud)
+
+
+def bare(admin: Caller, cloud: Cloud) -> None:
+    make_vpc(admin, cloud)
+    make_subnet(admin, cloud, vpc=None, cidr=None)
+
+
+def unattached(admin: Caller, cloud: Cloud) -> None:
+    networked(admin, cloud)
+    make_nic(admin)
+    running(admin, cloud)
+
+
+def attached(admin: Caller, cloud: Cloud) -> None:
+    unattached(admin, cloud)
+    admin.send("POST", "/v1/nics/nic/actions/attach", {"instance": "web"}, status=202)
+    settle(cloud)
+
+
+def two_nics(admin: Caller, cloud: Cloud) -> None:
+    networked(admin, cloud)
+    make_nic(admin)
+    make_nic(admin, "other")
+
+
+ROUTE = {"destination": "10.9.0.0/16", "address": "10.0.1.9"}
+
 Preparation = Callable[[Caller, Cloud], str | None]  # returns the instance's id where its name will not do
 # A body that each POST accepts, and what has to be there before. A route that is missing here fails the test.
 EXAMPLES: Mapping[str, tuple[Preparation, Any]] = {
@@ -69,6 +99,18 @@ EXAMPLES: Mapping[str, tuple[Preparation, Any]] = {
     "/v1/instances/<instance>/actions/rebuild": (running, {}),
     "/v1/instances/<instance>/actions/exec": (running, {"command": ["hostname"]}),
     "/v1/instances/<instance>/actions/recover": (removed, {}),
+    "/v1/vpcs": (nothing, {"cidr": "10.0.0.0/16"}),
+    "/v1/vpcs/<vpc>/routes": (networked, ROUTE),
+    "/v1/vpcs/<vpc>/routes:batch": (networked, {"routes": [ROUTE]}),
+    "/v1/vpcs/<vpc>/dns_records": (networked, {"name": "db", "type": "A", "values": ["10.0.1.9"]}),
+    "/v1/subnets": (networked, {"vpc": "shop", "cidr": "10.0.2.0/24"}),
+    "/v1/subnets/<subnet>/actions/join": (bare, {"vpc": "shop", "cidr": "10.0.2.0/24"}),
+    "/v1/subnets/<subnet>/actions/leave": (networked, {}),
+    "/v1/nics": (networked, {"subnet": "tier"}),
+    "/v1/nics/<nic>/actions/attach": (unattached, {"instance": "web"}),
+    "/v1/nics/<nic>/actions/detach": (attached, {}),
+    "/v1/address_reservations": (networked, {"subnet": "tier"}),
+    "/v1/reachability": (two_nics, {"source": {"nic": "nic"}, "target": {"nic": "other"}}),
     "/v1/jobs/<job_id>/actions/cancel": (begun, {}),
     "/v1/doctor/actions/check": (nothing, {}),
     "/v1/doctor/actions/repair": (nothing, {}),
@@ -97,6 +139,8 @@ def records(cloud: Cloud) -> int:
 def test_every_post_is_done_once(app: Flask, admin: Caller, cloud: Cloud, rule: str) -> None:
     prepare, body = EXAMPLES[rule]
     path = rule.replace("<instance>", prepare(admin, cloud) or "web")
+    for variable, name in (("vpc", "shop"), ("subnet", "tier"), ("nic", "nic")):
+        path = path.replace(f"<{variable}>", name)
     if "<job_id>" in rule:
         path = path.replace("<job_id>", admin.get("/v1/jobs")["items"][0]["id"])
     first = post(admin, path, body)

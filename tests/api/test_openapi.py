@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -64,16 +64,19 @@ def test_every_post_takes_an_idempotency_key_and_no_other_does(document: Any) ->
             assert {"409", "422"} <= operation["responses"].keys()
 
 
+NEEDED: Mapping[str, Any] = {"resize": {"flavor": "x"}, "exec": {"command": ["x"]}, "attach": {"instance": "x"}}
+
+
 def test_if_match_is_declared_where_it_counts(document: Any, shared_admin: Caller) -> None:
     for method, path, operation in operations(document):
         is_declared = "If-Match" in headers(operation, document)
         assert ("412" in operation["responses"]) == is_declared
-        body = {"flavor": "x"} if path.endswith("resize") else {"command": ["x"]} if path.endswith("exec") else {}
+        body = NEEDED.get(path.rpartition("/")[2], {})
         answer = shared_admin.call(
             method.upper(),
             "/".join("x" if part.startswith("{") else part for part in path.split("/")),
             headers={"If-Match": "nonsense"},
-            **({"json": body} if method in ("post", "patch") else {}),
+            **({"json": body} if method in ("post", "put", "patch") else {}),
         )
         assert (answer.status_code == 412) == is_declared, (method, path, answer.text)
 

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 from iaas.api import access
 from iaas.cloud import Cloud
 from iaas.resources.common import Role
-from tests.api.calling import Caller, make
+from tests.api.calling import Caller, make, make_nic, make_subnet, make_vpc
 from tests.factories import principal_in, settle
 
 ROUTES = sorted((rule, method) for rule, methods in access.ROUTES.items() for method in methods)
@@ -22,6 +22,11 @@ RANK: list[access.Least] = [None, Role.READER, Role.MEMBER, Role.ADMIN]
 BODIES: Mapping[str, object] = {
     "/v1/instances/<instance>/actions/resize": {"flavor": "nano"},
     "/v1/instances/<instance>/actions/exec": {"command": ["id"]},
+    "/v1/vpcs/<vpc>/routes": {"routes": []},
+    "/v1/vpcs/<vpc>/dns_records": {"name": "db", "type": "A", "values": ["10.0.1.9"]},
+    "/v1/vpcs/<vpc>/routes:batch": {"routes": [{"destination": "10.9.0.0/16", "address": "10.0.1.9"}]},
+    "/v1/subnets/<subnet>/actions/join": {"vpc": "x", "cidr": "10.0.1.0/24"},
+    "/v1/nics/<nic>/actions/attach": {"instance": "x"},
 }
 # Belong to no project: everybody sees the same.
 SHARED = {"zone", "host", "flavor", "image", "path"}
@@ -45,6 +50,14 @@ def owned(callers: Mapping[access.Least, Caller], cloud: Cloud) -> Mapping[str, 
         "access_key": member.send("POST", "/v1/access_keys", {"name": "t"}, status=201)["id"],
         "project": instance["project_id"],
     }
+    found |= {"vpc": make_vpc(member, cloud)["id"], "subnet": make_subnet(member, cloud)["id"]}
+    found |= {"nic": make_nic(member)["id"]}
+    for collection, variable, kind, body in (
+        ("/v1/vpcs/shop/routes", "route", "route", {"destination": "10.9.0.0/16", "address": "10.0.1.9"}),
+        ("/v1/vpcs/shop/dns_records", "record", "dns_record", {"name": "db", "type": "A", "values": ["10.0.1.9"]}),
+        ("/v1/address_reservations", "reservation", "address_reservation", {"subnet": "tier"}),
+    ):
+        found[variable] = member.send("POST", collection, body, status=202)[kind]["id"]
     settle(cloud)
     return {**found, "job_id": member.get("/v1/jobs")["items"][0]["id"]}
 
@@ -66,6 +79,8 @@ def foreign_routes() -> Iterator[tuple[str, str]]:
 
 def call(caller: Caller, rule: str, method: str, path: str) -> TestResponse:
     body = BODIES.get(rule, {}) if method in ("POST", "PATCH", "PUT") else None
+    if (rule, method) == ("/v1/vpcs/<vpc>/routes", "POST"):
+        body = {"destination": "10.9.0.0/16", "address": "10.0.1.9"}
     return caller.call(method, path, **({} if body is None else {"json": body}))
 
 
