@@ -19,8 +19,8 @@ from typing import Self
 
 from iaas.drivers.linux.namespaces import entered
 from iaas.reachability import AddressIn, Protocol, Question, Topology
-from tests.reachability.wires import Wires, held
-from tests.reachability.worlds import DNS_PORT, PORTS
+from tests.reachability.wires import Wires
+from tests.reachability.worlds import DNS_PORT, PORTS, UDP_PORTS, held
 
 OWN_NAMESPACE = "/proc/thread-self/ns/net"
 RESEND_AFTER_S = 0.35
@@ -148,6 +148,7 @@ class Prober:
         for port in PORTS:
             stream = self._open.enter_context(socket.create_server(("", port), backlog=256))
             self._watch(stream, guest_id, is_stream=True)
+        for port in UDP_PORTS:
             for address in addresses:  # one for each, that the answer comes from the address that was asked
                 datagram = self._open.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
                 datagram.bind((address, port))

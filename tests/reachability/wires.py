@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from iaas.drivers.interface import METADATA_ADDRESS, SERVICE_ADDRESS, NetworkDriver, PortSpec, SubnetSpec, VPCSpec
 from iaas.drivers.linux.namespaces import entered, netlink, run_inside
 from iaas.kernel.ids import suffix
-from iaas.reachability import Guest, Interface, Topology
+from iaas.reachability import Guest, Topology
 from tests.contract.wire_guest import INNER_BRIDGE, WireGuest
+from tests.reachability.worlds import held
 from tests.real_host import RealHost
 
 SERVICE_PORT = 80
@@ -53,6 +54,7 @@ def wired(host: RealHost, driver: NetworkDriver, topology: Topology) -> Iterator
     with ThreadPoolExecutor(THREADS) as pool, ExitStack() as undo:
         undo.callback(_remove_networks, driver, topology, pool)
         list(pool.map(lambda vpc: _make_vpc(driver, topology, vpc), topology.vpcs))
+        _make_subnets(driver, topology, None)
         for vpc in topology.vpcs:
             for address in (METADATA_ADDRESS, SERVICE_ADDRESS):
                 listener = undo.enter_context(driver.listen(vpc.vpc_id, address, SERVICE_PORT))
@@ -72,14 +74,18 @@ def _is_pod(guest: Guest) -> bool:
 
 def _make_vpc(driver: NetworkDriver, topology: Topology, vpc: VPCSpec) -> None:
     driver.ensure_vpc(replace(vpc, routes=()))
-    subnets = {subnet.subnet_id: subnet for subnet in topology.subnets if subnet.vpc_id == vpc.vpc_id}
+    _make_subnets(driver, topology, vpc.vpc_id)
+    if vpc.routes:
+        driver.ensure_vpc(replace(vpc, revision=vpc.revision + 1))
+
+
+def _make_subnets(driver: NetworkDriver, topology: Topology, vpc_id: str | None) -> None:
+    subnets = {subnet.subnet_id: subnet for subnet in topology.subnets if subnet.vpc_id == vpc_id}
     for subnet in subnets.values():
         driver.ensure_subnet(subnet)
     for port in topology.ports:
         if port.subnet_id in subnets:
             driver.ensure_port(port)
-    if vpc.routes:
-        driver.ensure_vpc(replace(vpc, revision=vpc.revision + 1))
 
 
 def _remove_networks(driver: NetworkDriver, topology: Topology, pool: ThreadPoolExecutor) -> None:
@@ -101,9 +107,10 @@ def _plug(topology: Topology, guest: Guest, wire: WireGuest) -> None:
     for interface, port in plugs:
         subnet = subnets[port.subnet_id]
         name = wire.plug(port)
-        for address in held(interface, port):
-            wire.add_address(address, _prefix_length(address, subnet), interface=name)
-            if gateway is None and _prefix_length(address, subnet) < 32 and subnet.gateway not in local:
+        for text in port.addresses if interface.addresses is None else interface.addresses:
+            address, prefix_length = _split(text, subnet)
+            wire.add_address(address, prefix_length, interface=name)
+            if gateway is None and prefix_length < 32 and subnet.gateway not in local:
                 gateway = subnet.gateway
     if gateway is not None:
         wire.add_route("default", gateway)
@@ -136,11 +143,10 @@ def _bridge(wire: WireGuest, interface: str, port: PortSpec) -> None:
         handle.link("set", index=handle.link_lookup(ifname=INNER_BRIDGE)[0], address=port.mac)
 
 
-def held(interface: Interface, port: PortSpec) -> tuple[str, ...]:
-    """Return the addresses that the guest has on the interface."""
-    return port.addresses if interface.addresses is None else interface.addresses
-
-
-def _prefix_length(address: str, subnet: SubnetSpec) -> int:
+def _split(text: str, subnet: SubnetSpec) -> tuple[str, int]:
+    """Return an address of an interface, and its prefix length."""
+    address, _, length = text.partition("/")
+    if length:
+        return address, int(length)
     block = IPv4Network(subnet.cidr or "0.0.0.0/32")
-    return block.prefixlen if IPv4Network(address).subnet_of(block) else 32
+    return address, block.prefixlen if IPv4Address(address) in block else 32

@@ -28,8 +28,10 @@ OWNERS = ("proj-aaaaaaaa", "proj-bbbbbbbb")
 CIDRS = ("10.0.0.0/16", "10.0.0.0/16", "10.0.0.0/16", "172.20.0.0/16")  # mostly equal ones: they must not mix
 POD_RANGES = tuple(f"10.244.{number}.0/24" for number in range(3))
 PORTS = (80, 7007)  # at these every guest listens
+UDP_PORTS = (*PORTS, 67)  # and at this one too, from which nobody in a VPC may answer
 DNS_PORT = 53  # at this only routers do
 NOWHERE = "192.0.2.1"
+BARE_BLOCK = IPv4Network("192.168.7.0/24")  # what guests on subnets without a VPC agreed on among themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,29 @@ class _Maker:
         self.draft.subnets.append(spec)
         self._free[spec.subnet_id] = (str(block[number]) for number in range(10, 99))
 
+    def bare_subnet(self) -> None:
+        """Add a subnet in no VPC, with guests."""
+        reservations = (ReservationSpec(owner=OWNERS[0], first=str(BARE_BLOCK[100]), last=str(BARE_BLOCK[104])),)
+        spec = SubnetSpec(subnet_id=self.ids.new(SUBNET), reservations=reservations)
+        self.draft.subnets.append(spec)
+        self._free[spec.subnet_id] = (str(BARE_BLOCK[number]) for number in range(98, 110))
+        for _ in range(3):
+            interfaces = [self._bare_interface(spec)]
+            if self.chance(30):
+                subnet = self.random.choice(self.draft.subnets_of(self.random.choice(self.draft.vpcs)))
+                interfaces.append(self._interface(self._port(subnet, forwards=True), subnet, forwards=True))
+            self.random.shuffle(interfaces)
+            guest_id = self.ids.new(INSTANCE)
+            self.draft.guests.append(Guest(guest_id=guest_id, interfaces=tuple(interfaces), forwards=self.chance(50)))
+
+    def _bare_interface(self, subnet: SubnetSpec) -> Interface:
+        port = PortSpec(
+            nic_id=self.ids.new(NIC), subnet_id=subnet.subnet_id, mac=self.ids.mac(), owner=OWNERS[self.chance(25)]
+        )
+        self.draft.ports.append(port)
+        address = f"{next(self._free[subnet.subnet_id])}/{BARE_BLOCK.prefixlen}"
+        return Interface(nic_id=port.nic_id, addresses=(address,))
+
     def _guest(self, vpc: VPCSpec) -> None:
         forwards, is_running = self.chance(40), not self.chance(7)
         interfaces = []
@@ -103,7 +128,7 @@ class _Maker:
         for number in range(self.random.choice((1, 1, 1, 1, 2, 3))):
             home = self.random.choice(self.draft.vpcs) if number and self.chance(15) else vpc
             subnet = self.random.choice(self.draft.subnets_of(home))
-            port = self._port(subnet)
+            port = self._port(subnet, forwards=forwards)
             if bridged is None and not port.addresses and self.chance(50):
                 bridged = port.nic_id
                 interfaces.append(Interface(nic_id=port.nic_id, addresses=()))
@@ -117,11 +142,12 @@ class _Maker:
         )
         self.draft.guests.append(guest)
 
-    def _port(self, subnet: SubnetSpec) -> PortSpec:
+    def _port(self, subnet: SubnetSpec, *, forwards: bool) -> PortSpec:
         count = self.random.choice((0, 1, 1, 1, 1, 1, 2))
         pairs = []
-        if self.chance(25):
-            cidr = self.random.choice((*POD_RANGES, str(IPv4Network(subnet.cidr or "").supernet(new_prefix=16))))
+        whole = str(IPv4Network(subnet.cidr or "").supernet(new_prefix=16))
+        if self.chance(60 if forwards else 20):
+            cidr = self.random.choice((whole, whole, "0.0.0.0/0", *POD_RANGES) if forwards else (whole, *POD_RANGES))
             pairs.append(AllowedPair(cidr=cidr, mac=self.ids.mac() if self.chance(10) else None))
         spec = PortSpec(
             nic_id=self.ids.new(NIC),
@@ -155,6 +181,12 @@ class _Maker:
         block = IPv4Network(subnet.cidr or "")
         for number in self.random.sample((103, 104, 105, 106, 123), self.random.randint(1, 3)):
             pod = Interface(nic_id=port.nic_id, addresses=(str(block[number]),), mac=self.ids.mac())
+            if self.chance(30):
+                pair = AllowedPair(cidr=f"{block[number]}/{self.random.choice((32, 32, 28))}", mac=pod.mac)
+                pair = replace(pair, cidr=str(IPv4Network(pair.cidr, strict=False)))
+                place = next(i for i, each in enumerate(self.draft.ports) if each.nic_id == port.nic_id)
+                before = self.draft.ports[place]
+                self.draft.ports[place] = replace(before, allowed_pairs=(*before.allowed_pairs, pair))
             guest_id = self.ids.new(INSTANCE)
             self.draft.guests.append(Guest(guest_id=guest_id, interfaces=(pod,), is_running=is_running))
 
@@ -163,7 +195,8 @@ class _Maker:
         for index, vpc in enumerate(self.draft.vpcs):
             addresses = [address for port in self.draft.ports_of(vpc) for address in port.addresses]
             gateways = {subnet.gateway for subnet in self.draft.subnets_of(vpc)}
-            choices: list[str] = [*addresses, *addresses, BLACKHOLE]
+            forwarding = self._forwarding(vpc)
+            choices: list[str] = [*addresses, *forwarding, *forwarding, BLACKHOLE, NOWHERE]
             destinations = [*POD_RANGES, *(f"{address}/32" for address in addresses), "10.244.0.0/16", "0.0.0.0/0"]
             destinations.append(str(IPv4Network(vpc.cidr).supernet()))
             count = self.random.randint(0, 5)
@@ -174,6 +207,12 @@ class _Maker:
         for index, guest in enumerate(self.draft.guests):
             if self.chance(20) and (route := self._guest_route(guest)) is not None:
                 self.draft.guests[index] = replace(guest, routes=(route,))
+
+    def _forwarding(self, vpc: VPCSpec) -> list[str]:
+        """Return the addresses in the VPC of guests that forward."""
+        forwarders = [guest for guest in self.draft.guests if guest.forwards]
+        nics = {each.nic_id for guest in forwarders for each in guest.interfaces}
+        return [address for port in self.draft.ports_of(vpc) if port.nic_id in nics for address in port.addresses]
 
     def _guest_route(self, guest: Guest) -> RouteSpec | None:
         """Return a route to pods by a neighbour: one subnet only, that it may be on-link beyond doubt."""
@@ -192,6 +231,12 @@ class _Maker:
         if not neighbours:
             return None
         return RouteSpec(destination=self.random.choice(POD_RANGES), next_hop=self.random.choice(neighbours))
+
+
+def held(interface: Interface, port: PortSpec) -> tuple[str, ...]:
+    """Return the addresses that the guest has on the interface, without their prefix lengths."""
+    texts = port.addresses if interface.addresses is None else interface.addresses
+    return tuple(text.partition("/")[0] for text in texts)
 
 
 class _Asker:
@@ -220,7 +265,7 @@ class _Asker:
         ]
 
     def _held(self, interface: Interface) -> tuple[str, ...]:
-        return self.ports[interface.nic_id].addresses if interface.addresses is None else interface.addresses
+        return held(interface, self.ports[interface.nic_id])
 
     def _subnet_of(self, nic_id: str) -> SubnetSpec:
         return self.subnets[self.ports[nic_id].subnet_id]
@@ -233,7 +278,7 @@ class _Asker:
         is_gateway = isinstance(target, AddressIn) and target.address in self.gateways
         if is_gateway and protocol == Protocol.UDP:
             protocol = Protocol.ICMP  # what a name server makes of other things than questions is no matter of ours
-        ports = (*PORTS, DNS_PORT) if is_gateway else PORTS
+        ports = (*PORTS, DNS_PORT) if is_gateway else UDP_PORTS if protocol == Protocol.UDP else PORTS
         return Question(
             source=speaker.nic_id,
             source_address=source_address,
@@ -245,9 +290,8 @@ class _Asker:
 
     def _target(self, subnet: SubnetSpec) -> tuple[str | AddressIn, str | None]:
         """Return whom to ask for: mostly somebody of the same VPC."""
-        vpc_id = subnet.vpc_id or ""
-        kind = self.random.randrange(100)
-        if kind < 70:
+        vpc_id, kind = subnet.vpc_id, self.random.randrange(100)
+        if kind < 70 or vpc_id is None:
             near = [
                 (interface.nic_id, address)
                 for interface, address in self.held
@@ -260,6 +304,7 @@ class _Asker:
         if kind < 85:
             port = self.random.choice(list(self.ports.values()))
             return port.nic_id, next(iter(port.addresses), None)
+        # A place, not a NIC: the router's, or one that nobody may have.
         blocks = [each for each in self.subnets.values() if each.vpc_id == vpc_id]
         if kind < 91:
             gateways = [each.gateway or "" for each in blocks]
@@ -282,6 +327,8 @@ def random_world(seed: int, *, vpcs: int, questions: int) -> World:
     maker = _Maker(random)
     for _ in range(vpcs):
         maker.vpc()
+    if maker.chance(50):
+        maker.bare_subnet()
     maker.routes()
     topology = maker.draft.topology()
     asker = _Asker(random, topology)
