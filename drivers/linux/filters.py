@@ -191,6 +191,16 @@ class PacketFilter:
         run_inside(self._namespace, ["nft", "-f", "-"], input_text="\n".join(lines) + "\n")
 
 
+def check_rules(namespace: str) -> None:
+    """Load the rules in a namespace that is made for this.
+
+    Raises:
+        ProgramError: this kernel, or this nft, cannot.
+    """
+    text = RULES.format(table=names.filter_table("test"), tag="test", tap=names.TAP, veth=names.CONTAINER_VETH)
+    run_inside(namespace, ["nft", "-f", "-"], input_text=text)
+
+
 def remove_filters(namespace: str, tag: str) -> None:
     """Remove the deployment's table from a namespace that is not removed itself. Already absent is success."""
     table = names.filter_table(tag)

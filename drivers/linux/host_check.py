@@ -15,8 +15,9 @@ from pathlib import Path
 
 from iaas.drivers.interface import DriverError
 from iaas.drivers.linux.deployment import closed_folders
+from iaas.drivers.linux.filters import check_rules
 from iaas.drivers.linux.namespaces import create_namespace, netlink, remove_namespace
-from iaas.drivers.linux.programs import environment, run_program
+from iaas.drivers.linux.programs import environment
 from iaas.kernel.units import GIB, MIB
 
 DEFAULT_STATE_DIR = Path("/var/lib/iaas")
@@ -177,9 +178,9 @@ def _check_kernel_links() -> Finding:
                     lacking.append(f"{kind} links ({exc})")
             if shutil.which("nft", path=environment()["PATH"]):
                 try:
-                    run_program(["nft", "add table inet iaas_check"])
-                except DriverError:
-                    lacking.append("nf_tables")
+                    check_rules(namespace)
+                except DriverError as exc:
+                    lacking.append(f"nf_tables with sets in the bridge family ({exc})")
     except (DriverError, OSError) as exc:
         lacking.append(f"network namespaces ({exc})")
     finally:

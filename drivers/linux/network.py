@@ -33,6 +33,7 @@ from iaas.drivers.interface import (
 from iaas.drivers.interface.networks import LinkLostListener
 from iaas.drivers.interface.paging import chosen
 from iaas.drivers.linux import names, router_sockets
+from iaas.drivers.linux.announce import announce
 from iaas.drivers.linux.dhcp import DHCPServer
 from iaas.drivers.linux.fabric import Fabric
 from iaas.drivers.linux.filters import Element, PacketFilter, port_elements, subnet_elements
@@ -296,6 +297,10 @@ class LinuxNetworkDriver:
                 self._apply_vpc(vpc)
         old = set() if before is None else self._elements_of_port(subnet, before)
         self._filter.change(removed=old, present=self._elements_of_port(subnet, spec))
+        fresh = set(spec.addresses) - set(() if before is None else before.addresses)
+        with contextlib.suppress(OSError):  # a help, and the bridge may be gone just now
+            bridge = names.bridge(self._tag, spec.subnet_id)
+            announce(self._fabric.namespace, bridge, mac=spec.mac, addresses=sorted(fresh))
 
     def _drop_port(self, subnet: SubnetSpec, port: PortSpec) -> None:
         left = self._records.ports(subnet.subnet_id)

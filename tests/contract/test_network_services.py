@@ -104,6 +104,20 @@ def test_an_address_goes_to_its_next_owner_at_once(wired: NetworkSubject, host: 
         assert guest.lease()["ip"] == "10.77.0.11"
 
 
+def test_who_talked_to_the_last_owner_of_an_address_talks_to_the_next(wired: NetworkSubject, host: RealHost) -> None:
+    vpc = wired.vpc()
+    subnet, far = wired.subnet(vpc), wired.subnet(vpc, cidr="10.77.1.0/24")
+    beside, across = wired.port(subnet, "10.77.0.20"), wired.port(far, "10.77.1.10")
+    with plug(host, beside, subnet=subnet) as neighbour, plug(host, across, subnet=far) as distant:
+        for _ in range(2):
+            port = wired.port_spec(subnet, "10.77.0.10")
+            with plug(host, port, subnet=subnet) as owner, answering(owner, "10.77.0.10"):
+                wired.driver.ensure_port(port)
+                assert said(neighbour.connect("10.77.0.10", 80)) == "10.77.0.20"
+                assert said(distant.connect("10.77.0.10", 80)) == "10.77.1.10"
+            wired.driver.remove_port(subnet.subnet_id, port.nic_id)
+
+
 def test_equal_addresses_in_two_vpcs_lead_to_two_guests(wired: NetworkSubject, host: RealHost) -> None:
     vpcs = [wired.vpc(), wired.vpc()]
     subnets = [wired.subnet(vpc) for vpc in vpcs]

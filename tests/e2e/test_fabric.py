@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from iaas.drivers.interface import NetworkSpec, PermanentError
+from iaas.drivers.interface import PermanentError, SubnetSpec, VPCSpec
 from iaas.drivers.linux import names
 from iaas.drivers.linux.cleanup import leftovers, remove_deployment
 from iaas.drivers.linux.deployment import DeploymentLiveError, find_deployments
@@ -27,7 +27,8 @@ from tests.real_host import PARENT, RealHost, close_real_host, new_test_folder, 
 
 pytestmark = pytest.mark.real
 
-NETWORK = NetworkSpec(network_id="net-fabric00", cidr="10.77.0.0/24", gateway="10.77.0.1")
+VPC = VPCSpec(vpc_id="vpc-fabric00", cidr="10.77.0.0/16")
+SUBNET = SubnetSpec(subnet_id="net-fabric00", vpc_id=VPC.vpc_id, cidr="10.77.0.0/24", gateway="10.77.0.1")
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +36,20 @@ def host() -> Iterator[RealHost]:
     """A deployment of this module's own: its daemons are killed here, which others would not survive."""
     require_real_host()
     host = open_real_host()
-    host.networks.ensure_network(NETWORK)
+    host.networks.ensure_vpc(VPC)
+    host.networks.ensure_subnet(SUBNET)
     yield host
     close_real_host(host)
 
 
 @pytest.fixture(scope="module")
 def container(host: RealHost) -> SmallContainer:
-    return SmallContainer(host, bridge=names.bridge(host.tag, NETWORK.network_id))
+    return SmallContainer(host, bridge=names.bridge(host.tag, SUBNET.subnet_id))
 
 
 @pytest.fixture(scope="module")
 def vm(host: RealHost) -> str:
-    return define_small_vm(host, bridge=names.bridge(host.tag, NETWORK.network_id))
+    return define_small_vm(host, bridge=names.bridge(host.tag, SUBNET.subnet_id))
 
 
 def daemons(host: RealHost) -> list[Process]:
@@ -64,14 +66,14 @@ def kill_daemons(host: RealHost) -> None:
 
 def test_the_machine_sees_nothing_of_it(host: RealHost, container: SmallContainer, vm: str) -> None:
     inside = link_names(host.fabric.namespace)
-    assert {container.link, names.bridge(host.tag, NETWORK.network_id)} <= set(inside)
+    assert {container.link, names.bridge(host.tag, SUBNET.subnet_id)} <= set(inside)
     assert [name for name in os.listdir("/sys/class/net") if name in inside and name != "lo"] == []
     routes = run_program(["ip", "route", "show", "table", "all"])
     assert "10.77.0" not in routes
 
 
 def test_a_probe_of_a_private_address_has_no_way_out(host: RealHost) -> None:
-    for namespace in (host.fabric.namespace, names.router_namespace(host.tag, NETWORK.network_id)):
+    for namespace in (host.fabric.namespace, names.router_namespace(host.tag, VPC.vpc_id)):
         with entered(namespace):
             routes = run_program(["ip", "-4", "route", "show"])
         assert "default" not in routes
@@ -172,8 +174,9 @@ def test_a_killed_deployment_is_removed_without_a_trace() -> None:
     require_real_host()
     host = open_real_host()
     try:
-        host.networks.ensure_network(NETWORK)
-        bridge = names.bridge(host.tag, NETWORK.network_id)
+        host.networks.ensure_vpc(VPC)
+        host.networks.ensure_subnet(SUBNET)
+        bridge = names.bridge(host.tag, SUBNET.subnet_id)
         container = SmallContainer(host, bridge=bridge)
         init = container.init()
         define_small_vm(host, bridge=bridge)
@@ -202,8 +205,9 @@ def test_with_the_hosts_own_daemons_only_our_links_are_touched() -> None:
         with pytest.raises(PermanentError):
             Fabric(tag, state_dir).ensure()
         networks = LinuxNetworkDriver(fabric, tag, state_dir)
-        networks.ensure_network(NETWORK)
-        bridge = names.bridge(tag, NETWORK.network_id)
+        networks.ensure_vpc(VPC)
+        networks.ensure_subnet(SUBNET)
+        bridge = names.bridge(tag, SUBNET.subnet_id)
         assert bridge in os.listdir("/sys/class/net")
         assert "10.77.0" not in run_program(["ip", "address", "show"])
         # What removal would end: our DHCP server, and nobody else of those who live in the machine's namespace.
