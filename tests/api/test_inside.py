@@ -36,7 +36,11 @@ class Guest:
 
     def call(self, method: str, path: str, **request: Any) -> TestResponse:
         headers = {**self._headers, **request.pop("headers", {})}
-        return self._client.open(path, method=method, headers=headers, environ_overrides=self._place, **request)
+        place: dict[str, Any] = {
+            "environ_overrides": self._place,
+            "buffered": True,
+        }  # whole and closed, as a server would
+        return self._client.open(path, method=method, headers=headers, **place, **request)
 
     def send(self, method: str, path: str, body: Any = None, *, status: int) -> Any:
         """Return the document of a call that must end in ``status``."""
