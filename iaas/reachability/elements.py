@@ -75,9 +75,9 @@ class Plug:
 
 @dataclass(frozen=True, slots=True)
 class GuestRoute:
-    """By which plug, and by whom (None: straight to the target)."""
+    """By which plug (None: to a network inside the guest), and by whom (None: straight to the target)."""
 
-    plug: Plug
+    plug: Plug | None
     next_hop: IPv4Address | None
     rule: Rule
 
@@ -215,6 +215,8 @@ def _fill_table(stack: Stack) -> None:
             if address.network.prefixlen < 32:
                 stack.broadcasts.update(_broadcasts(address.network))
                 stack.table.add(address.network, GuestRoute(plug, None, Rule.CONNECTED))
+    for block in stack.facts.behind:
+        stack.table.add(IPv4Network(block), GuestRoute(None, None, Rule.BEHIND))
     for route in stack.facts.routes:
         next_hop = IPv4Address(route.next_hop)
         on_link = stack.table.find(next_hop)

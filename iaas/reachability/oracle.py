@@ -82,9 +82,7 @@ class Oracle:
         vpc_id, path = self._target_vpc(question), tuple(walk.hops)
         name = end.at.spec.vpc_id if isinstance(end.at, Router) else end.at.facts.guest_id
         if isinstance(question.target, str):
-            stacks = [plug.stack for plug in self._port(question.target).plugs]
-            right = [stack for stack in stacks if target in stack.local]
-            if end.at in right:
+            if end.at in [plug.stack for plug in self._port(question.target).plugs]:
                 return None
         elif self._is_in_vpc(end, vpc_id, target):
             return None
@@ -99,8 +97,9 @@ class Oracle:
             return end.at.spec.vpc_id == vpc_id
         if end.by is not None:
             return end.by.spec.vpc_id == vpc_id
+        is_behind = target not in end.at.local
         return any(
-            plug.port.segment.spec.vpc_id == vpc_id and any(each.ip == target for each in plug.addresses)
+            plug.port.segment.spec.vpc_id == vpc_id and (is_behind or any(each.ip == target for each in plug.addresses))
             for plug in end.at.plugs
         )
 

@@ -38,6 +38,7 @@ class Rule(StrEnum):
     BARE_SUBNET = "bare_subnet"  # no addresses are known there, so none are checked
     BRIDGED_INSIDE = "bridged_inside"  # both sit behind one NIC
     LOCAL = "local"
+    BEHIND = "behind"  # in a network inside the guest
     CONNECTED = "connected"
     GUEST_ROUTE = "guest_route"
     DEFAULT_ROUTE = "default_route"

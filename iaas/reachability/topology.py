@@ -29,7 +29,8 @@ class Guest:
     It behaves as Linux does with what DHCP tells it: a connected route for each address (the first interface wins
     where two are on one subnet), the default route by the gateway of the first interface that has an address of its
     subnet's block, no policy routing, no reverse path filter, any of its addresses answered on any interface.
-    ``routes`` are what it was told beyond that, by somebody inside.
+    ``routes`` are what it was told beyond that, by somebody inside; ``behind`` are blocks that it routes to networks of
+    its own, as of pods: what it is sent for those is taken to arrive, if it forwards.
     """
 
     guest_id: str
@@ -37,6 +38,7 @@ class Guest:
     is_running: bool = True
     forwards: bool = False  # net.ipv4.ip_forward
     routes: tuple[RouteSpec, ...] = ()
+    behind: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,6 +127,9 @@ class Walk:
         if route is None:
             text = f"{name} has no route to {packet.target}"
             return self._lose(Element.INSTANCE, name, Reason.NO_ROUTE, text)
+        if route.plug is None:
+            self._pass(Element.INSTANCE, name, route.rule, f"has the network of {packet.target} inside")
+            return Arrived(stack, None if here.came_by is None else here.came_by.port.segment)
         by = f"by {route.plug.port.spec.nic_id}"
         via = "" if route.next_hop is None else f" via {route.next_hop}"
         self._pass(Element.INSTANCE, name, route.rule, by + via)

@@ -210,6 +210,27 @@ def test_a_route_leads_to_the_pods_of_a_node() -> None:
     assert back.reachable
 
 
+def test_what_is_routed_to_a_node_reaches_the_networks_inside_it() -> None:
+    town = Town().vpc(routes={PODS: "10.0.1.20"}).machine("a", "vpc/2", "10.0.2.10")
+    town.machine("node", "vpc/1", "10.0.1.20", pairs=(PODS,), forwards=True, behind=(PODS,))
+    verdict = town.ask("a", AddressIn("vpc", POD))
+    assert verdict.reachable
+    assert Rule.BEHIND in {hop.rule for hop in verdict.path}
+    assert town.ask("node", AddressIn("vpc", POD)).reachable
+    assert town.ask("a", "node", target_address=POD).reachable
+    town.guests["node"] = replace(town.guests["node"], forwards=False)
+    assert town.ask("a", AddressIn("vpc", POD)).reason == Reason.NOT_FORWARDING
+    town.machine("node", "vpc/1", "10.0.1.20", forwards=True, behind=(PODS,))
+    assert town.ask("a", AddressIn("vpc", POD)).reason == Reason.NO_RETURN_PATH
+
+
+def test_neighbours_do_not_find_what_is_inside_a_node() -> None:
+    """It answers for its own addresses only."""
+    town = Town().vpc().machine("a", "vpc/1", "10.0.1.10")
+    town.machine("node", "vpc/1", "10.0.1.20", pairs=("10.0.1.64/28",), forwards=True, behind=("10.0.1.64/28",))
+    assert town.ask("a", AddressIn("vpc", "10.0.1.65")).reason == Reason.NOBODY_HAS_IT
+
+
 def test_pods_whose_node_may_not_speak_for_them_get_no_answer_out() -> None:
     town = routed_pods()
     town.ports["node"] = replace(town.ports["node"], allowed_pairs=())
