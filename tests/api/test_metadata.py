@@ -17,6 +17,7 @@ from iaas.api.metadata.tokens import MAX_TTL_S
 from iaas.api.metadata.tree import VERSIONS, lookup
 from iaas.cloud import Cloud
 from iaas.resources.instances import Instance
+from iaas.resources.networks import NewNIC
 from iaas.services.metadata import GuestMetadata, MetadataService
 from tests.api.guest_places import make_vpc, put
 from tests.factories import create, operator, settle
@@ -140,6 +141,19 @@ def test_nics_by_mac(cloud: Cloud, placed: Instance) -> None:
         "vpc-ipv4-cidr-block": "10.0.0.0/16",
         "vpc-ipv4-cidr-blocks": "10.0.0.0/16",
     }
+
+
+def test_a_nic_without_address_is_listed_as_such(cloud: Cloud) -> None:
+    made = create(cloud, nics=(NewNIC(), NewNIC(address="none")))
+    guest = guest_of(cloud, made)
+    folder = "/latest/meta-data/network/interfaces/macs"
+    first, second = made.nics
+    assert lookup("/latest/meta-data/mac", guest) == first.mac.encode()
+    assert lookup(f"{folder}/{first.mac}/device-number", guest) == b"0"
+    assert lookup(f"{folder}/{second.mac}/device-number", guest) == b"1"
+    assert lookup(f"{folder}/{first.mac}/local-ipv4s", guest) == (first.address or "").encode()
+    assert lookup(f"{folder}/{second.mac}/local-ipv4s", guest) is None
+    assert lookup(f"{folder}/{second.mac}/vpc-id", guest) == (second.vpc_id or "").encode()
 
 
 def test_identity_document(cloud: Cloud, web: Instance) -> None:
