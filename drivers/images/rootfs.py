@@ -35,6 +35,7 @@ SCRIPTS = {
     "kind": ("etc/iaas/kind", 0o644),
     "rc": ("etc/iaas/rc", 0o755),
     "devices": ("etc/iaas/devices", 0o755),
+    "changed": ("etc/iaas/changed", 0o755),
     "lease": ("etc/iaas/lease", 0o755),
     "metadata": ("etc/iaas/metadata", 0o755),
     "announce": ("etc/iaas/announce", 0o755),
