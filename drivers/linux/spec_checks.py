@@ -9,6 +9,7 @@ import dataclasses
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 
 from iaas.drivers.interface import (
@@ -133,9 +134,13 @@ def fitting(port: PortSpec, subnet: SubnetSpec) -> PortSpec:
     """Return the port with the addresses that its subnet has now: it may have joined another VPC since."""
     if subnet.cidr is None:
         return port
-    block = IPv4Network(subnet.cidr)
-    inside = tuple(address for address in port.addresses if IPv4Address(address) in block)
+    inside = tuple(address for address in port.addresses if _is_inside(address, subnet.cidr))
     return port if inside == port.addresses else dataclasses.replace(port, addresses=inside)
+
+
+@lru_cache(maxsize=65536)  # asked for all ports of a VPC whenever one of them changes
+def _is_inside(address: str, cidr: str) -> bool:
+    return IPv4Address(address) in IPv4Network(cidr)
 
 
 def reserved_range(reservation: ReservationSpec) -> tuple[IPv4Address, IPv4Address]:
