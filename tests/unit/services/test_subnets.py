@@ -1,0 +1,493 @@
+"""Subnets: made, joined to VPCs and parted from them, deleted, at the level of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from iaas.cloud import Cloud
+from iaas.db.repositories.query import Listing
+from iaas.drivers.interface import PermanentError, SubnetState, TransientError
+from iaas.kernel.errors import (
+    AlreadyExists,
+    InTransition,
+    InUse,
+    InvalidInput,
+    InvalidState,
+    NotFound,
+    OutOfCapacity,
+    PermissionDenied,
+    PreconditionFailed,
+    QuotaExceeded,
+    ResourceRef,
+)
+from iaas.kernel.labels import parse_selector
+from iaas.resources.common import Page, Role
+from iaas.resources.jobs import JobStatus
+from iaas.resources.networks import NewNIC, NewRoute
+from tests.factories import assert_consistent, create, job_of, open_cloud, operator, principal_in, settle, world
+from tests.unit.services.networks import (
+    ALL,
+    done,
+    events_of,
+    field_of,
+    make_nic,
+    make_subnet,
+    make_vpc,
+    spec_of,
+    used,
+)
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    with open_cloud() as opened:
+        yield opened
+        settle(opened)
+        assert_consistent(opened)
+
+
+def segment(cloud: Cloud, subnet_id: str) -> SubnetState | None:
+    """Return what the data plane has of a subnet."""
+    return next((state for state in cloud.backend.networks.subnets() if state.subnet_id == subnet_id), None)
+
+
+def join(cloud: Cloud, subnet: str, vpc: str, cidr: str, **place: Any) -> None:
+    done(cloud, cloud.subnets.join(operator(cloud), subnet, vpc=vpc, cidr=cidr, **place)[1])
+
+
+# -- making -----------------------------------------------------------------------------------------------------
+
+
+def test_a_subnet_is_made_in_a_vpc(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud, name="prod")
+    accepted, job = cloud.subnets.create(
+        operator(cloud), name="web", vpc="prod", cidr="10.0.1.0/24", zone="zone-2", mtu=9000, labels={"tier": "web"}
+    )
+    assert (accepted.status, accepted.transition, accepted.generation) == ("pending", "creating", 1)
+    done(cloud, job)
+    subnet = cloud.subnets.get(operator(cloud), "web")
+    assert (subnet.status, subnet.transition, subnet.zone, subnet.mtu) == ("active", None, "zone-2", 9000)
+    assert (subnet.vpc_id, subnet.cidr, subnet.gateway) == (vpc.id, "10.0.1.0/24", "10.0.1.1")
+    assert (subnet.dhcp_first, subnet.dhcp_last) == ("10.0.1.2", "10.0.1.254")
+    assert segment(cloud, subnet.id) == SubnetState(subnet_id=subnet.id, vpc_id=vpc.id)
+    assert events_of(cloud, subnet.id) == ["subnet.creating", "subnet.created"]
+    assert used(cloud, "subnets") == 1
+
+
+def test_a_bare_subnet_has_no_addresses(cloud: Cloud) -> None:
+    subnet = make_subnet(cloud, name="wire")
+    assert (subnet.vpc_id, subnet.cidr, subnet.gateway, subnet.dhcp_first) == (None, None, None, None)
+    assert subnet.zone == "zone-1"
+    assert segment(cloud, subnet.id) == SubnetState(subnet_id=subnet.id, vpc_id=None)
+    assert make_nic(cloud, "wire").address is None
+
+
+@pytest.mark.parametrize(
+    ("wish", "field", "code"),
+    [
+        ({"vpc": "prod"}, "cidr", "required"),
+        ({"vpc": "nowhere", "cidr": "10.0.1.0/24"}, "vpc", "not_found"),
+        ({"vpc": "prod", "cidr": "10.1.0.0/24"}, "cidr", "outside"),
+        ({"vpc": "prod", "cidr": "10.0.1.0/24", "gateway": "10.0.2.1"}, "gateway", "outside"),
+        ({"vpc": "prod", "cidr": "10.0.1.0/24", "mtu": 100}, "mtu", "out_of_range"),
+        ({"vpc": "prod", "cidr": "10.0.1.0/24", "zone": "moon"}, "zone", "not_found"),
+        ({"cidr": "10.0.1.0/24"}, "cidr", "excluded"),
+        ({"gateway": "10.0.1.1"}, "gateway", "excluded"),
+        ({"dhcp_first": "10.0.1.1"}, "dhcp_first", "excluded"),
+        ({"labels": {"": "x"}}, "labels.", "invalid_key"),
+    ],
+)
+def test_each_wrong_field_is_named(cloud: Cloud, wish: dict[str, Any], field: str, code: str) -> None:
+    make_vpc(cloud, name="prod")
+    with pytest.raises(InvalidInput) as refused:
+        cloud.subnets.create(operator(cloud), **wish)
+    assert field_of(refused) == (field, code)
+    assert used(cloud, "subnets") == 0
+
+
+@pytest.mark.parametrize("cidr", ["10.0.1.0/24", "10.0.1.128/25", "10.0.0.0/23", "10.0.0.0/16"])
+def test_blocks_of_neighbours_do_not_overlap(cloud: Cloud, cidr: str) -> None:
+    vpc = make_vpc(cloud)
+    make_subnet(cloud, vpc.id, "10.0.1.0/24")
+    with pytest.raises(InvalidInput) as refused:
+        make_subnet(cloud, vpc.id, cidr)
+    assert field_of(refused) == ("cidr", "overlaps")
+    make_subnet(cloud, vpc.id, "10.0.2.0/24")
+    make_subnet(cloud, make_vpc(cloud).id, cidr)
+
+
+def test_a_block_is_not_where_a_route_leads(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    make_subnet(cloud, vpc.id, "10.0.1.0/24")
+    cloud.vpc_entries.add_routes(operator(cloud), vpc.id, [NewRoute(destination="10.0.2.0/24", address="10.0.1.9")])
+    settle(cloud)
+    with pytest.raises(InvalidInput) as refused:
+        make_subnet(cloud, vpc.id, "10.0.2.0/24")
+    assert field_of(refused) == ("cidr", "conflict")
+
+
+def test_names_and_projects(cloud: Cloud) -> None:
+    subnet = make_subnet(cloud, name="web")
+    with pytest.raises(AlreadyExists) as refused:
+        make_subnet(cloud, name="web")
+    assert field_of(refused) == ("name", "taken")
+    other, _ = principal_in(cloud, "other")
+    with pytest.raises(NotFound):
+        cloud.subnets.get(other, subnet.id)
+    with pytest.raises(NotFound):
+        cloud.subnets.delete(other, "web")
+    vpc = make_vpc(cloud)
+    with pytest.raises(InvalidInput) as unknown:
+        cloud.subnets.create(other, vpc=vpc.id, cidr="10.0.1.0/24")
+    assert field_of(unknown) == ("vpc", "not_found")
+    reader, _ = principal_in(cloud, "default", Role.READER)
+    with pytest.raises(PermissionDenied):
+        cloud.subnets.create(reader)
+
+
+# -- shared ones ------------------------------------------------------------------------------------------------
+
+
+def test_basic_subnets_are_everybodys_and_nobodys(cloud: Cloud) -> None:
+    other, _ = principal_in(cloud, "other")
+    basic = cloud.subnets.get(other, "basic")
+    assert basic.is_shared
+    assert basic.zone == "zone-1"
+    assert cloud.subnets.get(other, "basic", zone="zone-2") == cloud.subnets.get(other, "basic-zone-2")
+    assert cloud.subnets.get(other, basic.id) == basic
+    attempts: list[Callable[[], object]] = [
+        lambda: cloud.subnets.delete(operator(cloud), basic.id),
+        lambda: cloud.subnets.update(operator(cloud), basic.id, name="mine"),
+        lambda: cloud.subnets.leave(operator(cloud), basic.id, force=True),
+        lambda: cloud.subnets.join(operator(cloud), basic.id, vpc="x", cidr="10.0.1.0/24"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(PermissionDenied):
+            attempt()
+
+
+def test_a_list_begins_with_the_shared_ones(cloud: Cloud) -> None:
+    names = [f"own-{number}" for number in range(4)]
+    for name in names:
+        make_subnet(cloud, name=name, labels={"name": name})
+    first, cursor = cloud.subnets.list_page(operator(cloud), Listing(page=Page(limit=4, sort="name", descending=False)))
+    assert [(subnet.name, subnet.zone) for subnet in first[:2]] == [("basic", "zone-1"), ("basic", "zone-2")]
+    assert [subnet.name for subnet in first[2:]] == names[:2]
+    second, cursor = cloud.subnets.list_page(
+        operator(cloud), Listing(page=Page(limit=4, sort="name", descending=False, cursor=cursor))
+    )
+    assert [subnet.name for subnet in second] == names[2:]
+    assert cursor is None
+    labelled, _ = cloud.subnets.list_page(operator(cloud), Listing(labels=parse_selector("name=own-1")))
+    assert [subnet.name for subnet in labelled] == ["own-1"]
+    filtered, _ = cloud.subnets.list_page(operator(cloud), Listing(filters={"zone": "zone-2"}))
+    assert [subnet.name for subnet in filtered] == ["basic"]
+
+
+# -- changing ---------------------------------------------------------------------------------------------------
+
+
+def test_names_labels_and_pools_are_changed_without_a_job(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    subnet = make_subnet(cloud, vpc.id, "10.0.1.0/24", name="web", labels={"a": "1"})
+    changed, job = cloud.subnets.update(
+        operator(cloud),
+        "web",
+        name="www",
+        labels={"a": None, "b": "2"},
+        dhcp_first="10.0.1.100",
+        dhcp_last="10.0.1.101",
+    )
+    assert job is None
+    assert (changed.name, changed.labels) == ("www", {"b": "2"})
+    assert (changed.dhcp_first, changed.dhcp_last) == ("10.0.1.100", "10.0.1.101")
+    assert changed.generation == subnet.generation + 1
+    assert sorted(str(make_nic(cloud, "www").address) for _ in range(2)) == ["10.0.1.100", "10.0.1.101"]
+    with pytest.raises(OutOfCapacity):
+        make_nic(cloud, "www")
+    assert make_nic(cloud, "www", address="10.0.1.7").address == "10.0.1.7"  # given ones need not be of the pool
+    with pytest.raises(PreconditionFailed):
+        cloud.subnets.update(operator(cloud), "www", name="x", if_generation=subnet.generation)
+
+
+@pytest.mark.parametrize(
+    ("wish", "field", "code"),
+    [
+        ({"dhcp_first": "10.0.1.1"}, "dhcp_first", "reserved"),
+        ({"dhcp_last": "10.0.1.255"}, "dhcp_last", "reserved"),
+        ({"dhcp_first": "10.0.9.9"}, "dhcp_first", "outside"),
+        ({"dhcp_first": "10.0.1.50", "dhcp_last": "10.0.1.40"}, "dhcp_last", "out_of_range"),
+    ],
+)
+def test_pools_that_make_no_sense(cloud: Cloud, wish: dict[str, Any], field: str, code: str) -> None:
+    vpc = make_vpc(cloud)
+    make_subnet(cloud, vpc.id, "10.0.1.0/24", name="web")
+    with pytest.raises(InvalidInput) as refused:
+        cloud.subnets.update(operator(cloud), "web", **wish)
+    assert field_of(refused) == (field, code)
+
+
+def test_a_bare_subnet_has_no_pool(cloud: Cloud) -> None:
+    subnet = make_subnet(cloud)
+    with pytest.raises(InvalidInput) as refused:
+        cloud.subnets.update(operator(cloud), subnet.id, dhcp_last="10.0.1.9")
+    assert field_of(refused) == ("dhcp_last", "excluded")
+
+
+# -- joining and leaving ----------------------------------------------------------------------------------------
+
+
+def test_joining_gives_addresses_to_nics_that_are_there(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    subnet = make_subnet(cloud, name="wire")
+    loose = make_nic(cloud, "wire")
+    instance = create(cloud, nics=(NewNIC(subnet="wire"),))
+    joining, job = cloud.subnets.join(operator(cloud), "wire", vpc=vpc.id, cidr="10.0.1.0/24", gateway="10.0.1.254")
+    assert (job.action, joining.transition, joining.vpc_id) == ("subnet.join", "updating", vpc.id)
+    with pytest.raises(InTransition):
+        cloud.subnets.leave(operator(cloud), "wire", force=True)
+    done(cloud, job)
+    joined = cloud.subnets.get(operator(cloud), "wire")
+    assert (joined.transition, joined.cidr, joined.gateway) == (None, "10.0.1.0/24", "10.0.1.254")
+    assert segment(cloud, subnet.id) == SubnetState(subnet_id=subnet.id, vpc_id=vpc.id)
+    found = [cloud.nics.get(operator(cloud), nic) for nic in (loose.id, instance.nics[0].id)]
+    assert sorted(str(nic.address) for nic in found) == ["10.0.1.1", "10.0.1.2"]
+    assert {nic.vpc_id for nic in found} == {vpc.id}
+    # The machine's port speaks for its address from now on: the simulated guest is found at it.
+    address = cloud.instances.get(operator(cloud), instance.id).nics[0].address
+    assert address is not None
+    cloud.backend.networks.dial(vpc.id, address, 80, timeout_s=5).close()
+    assert events_of(cloud, subnet.id)[-2:] == ["subnet.updating", "subnet.joined"]
+
+
+def test_a_pool_that_is_too_small_changes_nothing(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    before = make_subnet(cloud, name="wire")
+    nics = [make_nic(cloud, "wire") for _ in range(6)]
+    with pytest.raises(OutOfCapacity):
+        cloud.subnets.join(operator(cloud), "wire", vpc=vpc.id, cidr="10.0.1.0/29")
+    assert cloud.subnets.get(operator(cloud), "wire") == before
+    assert [cloud.nics.get(operator(cloud), nic.id) for nic in nics] == nics
+    join(cloud, "wire", vpc.id, "10.0.1.0/28")
+
+
+def test_a_subnet_is_in_one_vpc_at_most(cloud: Cloud) -> None:
+    first, second = make_vpc(cloud), make_vpc(cloud)
+    subnet = make_subnet(cloud, first.id, "10.0.1.0/24")
+    with pytest.raises(InvalidState):
+        cloud.subnets.join(operator(cloud), subnet.id, vpc=second.id, cidr="10.0.2.0/24")
+    with pytest.raises(InvalidState):
+        cloud.subnets.leave(operator(cloud), make_subnet(cloud).id)
+    assert cloud.subnets.get(operator(cloud), subnet.id) == subnet
+
+
+def test_joining_looks_at_the_neighbours(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    make_subnet(cloud, vpc.id, "10.0.1.0/24")
+    wire = make_subnet(cloud)
+    with pytest.raises(InvalidInput) as refused:
+        cloud.subnets.join(operator(cloud), wire.id, vpc=vpc.id, cidr="10.0.0.0/22")
+    assert field_of(refused) == ("cidr", "overlaps")
+
+
+def test_leaving_is_refused_while_nics_have_addresses(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    subnet = make_subnet(cloud, vpc.id, "10.0.1.0/24", name="web")
+    nic = make_nic(cloud, "web")
+    mute = make_nic(cloud, "web", address="none")
+    with pytest.raises(InUse) as refused:
+        cloud.subnets.leave(operator(cloud), "web")
+    assert refused.value.blockers == (ResourceRef("nic", nic.id),)
+    cloud.nics.delete(operator(cloud), nic.id)
+    left, job = cloud.subnets.leave(operator(cloud), "web")
+    assert (left.vpc_id, left.cidr, left.gateway, left.transition) == (None, None, None, "updating")
+    done(cloud, job)
+    assert segment(cloud, subnet.id) == SubnetState(subnet_id=subnet.id, vpc_id=None)
+    assert cloud.nics.get(operator(cloud), mute.id).vpc_id is None
+    assert events_of(cloud, subnet.id)[-2:] == ["subnet.updating", "subnet.left"]
+
+
+def test_leaving_by_force_takes_the_addresses(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    make_subnet(cloud, vpc.id, "10.0.1.0/24", name="web")
+    instance = create(cloud, nics=(NewNIC(subnet="web", secondary_addresses=("10.0.1.77",)),))
+    reservation, _ = cloud.reservations.create(operator(cloud), subnet="web", address="10.0.1.200")
+    settle(cloud)
+    with pytest.raises(InUse) as refused:
+        cloud.subnets.leave(operator(cloud), "web", force=True)
+    assert refused.value.blockers == (ResourceRef("address_reservation", reservation.id),)
+    done(cloud, cloud.reservations.delete(operator(cloud), reservation.id))
+    done(cloud, cloud.subnets.leave(operator(cloud), "web", force=True)[1])
+    [nic] = cloud.instances.get(operator(cloud), instance.id).nics
+    assert (nic.vpc_id, nic.address, nic.secondary_addresses) == (None, None, ())
+    join(cloud, "web", vpc.id, "10.0.9.0/24")  # another block: nothing of the old one is left
+    [nic] = cloud.instances.get(operator(cloud), instance.id).nics
+    assert nic.address == "10.0.9.2"
+
+
+def test_a_block_is_taken_until_its_subnet_has_left(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    old = make_subnet(cloud, vpc.id, "10.0.1.0/24")
+    _, leaving = cloud.subnets.leave(operator(cloud), old.id)
+    with pytest.raises(InTransition) as refused:
+        cloud.subnets.create(operator(cloud), vpc=vpc.id, cidr="10.0.0.0/23")
+    assert refused.value.resource == ResourceRef("subnet", old.id)
+    cloud.subnets.create(operator(cloud), vpc=vpc.id, cidr="10.0.2.0/24")
+    done(cloud, leaving)
+    make_subnet(cloud, vpc.id, "10.0.0.0/23")
+
+
+def test_addresses_may_change_hands_between_leaving_and_joining(cloud: Cloud) -> None:
+    """Ports that still have addresses of before let go of them, so that others can have them now."""
+    vpc = make_vpc(cloud)
+    make_subnet(cloud, vpc.id, "10.0.1.0/29", name="web")
+    ids = sorted(make_nic(cloud, "web", address="none").id for _ in range(3))
+    for nic_id, address in zip(ids, ("10.0.1.4", "10.0.1.3", "10.0.1.2"), strict=True):
+        cloud.nics.update(operator(cloud), nic_id, address=address)
+        create(cloud, nics=(NewNIC(nic=nic_id),))
+    world(cloud).faults.fail_next("ensure_port", PermanentError("no"), count=2)
+    _, leaving = cloud.subnets.leave(operator(cloud), "web", force=True)
+    settle(cloud)
+    assert job_of(cloud, leaving.id).status == JobStatus.FAILED
+    assert world(cloud).faults.waiting() == 0
+    join(cloud, "web", vpc.id, "10.0.1.0/29")
+    for nic_id, address in zip(ids, ("10.0.1.2", "10.0.1.3", "10.0.1.4"), strict=True):
+        assert cloud.nics.get(operator(cloud), nic_id).address == address
+        cloud.backend.networks.dial(vpc.id, address, 80, timeout_s=5).close()
+
+
+def test_a_joining_that_the_data_plane_refuses_ends_its_transition(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    subnet = make_subnet(cloud)
+    world(cloud).faults.fail_next("ensure_subnet", PermanentError("no"))
+    _, job = cloud.subnets.join(operator(cloud), subnet.id, vpc=vpc.id, cidr="10.0.1.0/24")
+    settle(cloud)
+    assert job_of(cloud, job.id).status == JobStatus.FAILED
+    declared = cloud.subnets.get(operator(cloud), subnet.id)
+    assert (declared.status, declared.transition, declared.vpc_id) == ("active", None, vpc.id)
+    assert events_of(cloud, subnet.id)[-1] == "subnet.join_failed"
+    done(cloud, cloud.subnets.leave(operator(cloud), subnet.id)[1])
+    join(cloud, subnet.id, vpc.id, "10.0.1.0/24")
+
+
+# -- deleting ---------------------------------------------------------------------------------------------------
+
+
+def test_deletion_names_what_stands_against_it(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    subnet = make_subnet(cloud, vpc.id, "10.0.1.0/24", name="web")
+    nic = make_nic(cloud, "web", address="none")
+    reservation, _ = cloud.reservations.create(operator(cloud), subnet="web")
+    settle(cloud)
+    with pytest.raises(InUse) as refused:
+        cloud.subnets.delete(operator(cloud), "web")
+    assert set(refused.value.blockers) == {
+        ResourceRef("nic", nic.id),
+        ResourceRef("address_reservation", reservation.id),
+    }
+    cloud.nics.delete(operator(cloud), nic.id)
+    done(cloud, cloud.reservations.delete(operator(cloud), reservation.id))
+    with pytest.raises(PreconditionFailed):
+        cloud.subnets.delete(operator(cloud), "web", if_generation=1)
+    deleting, job = cloud.subnets.delete(operator(cloud), "web")
+    assert deleting.transition == "deleting"
+    done(cloud, job)
+    with pytest.raises(NotFound):
+        cloud.subnets.get(operator(cloud), subnet.id)
+    assert segment(cloud, subnet.id) is None
+    assert used(cloud, "subnets") == 0
+    assert events_of(cloud, subnet.id)[-2:] == ["subnet.deleting", "subnet.deleted"]
+    make_subnet(cloud, vpc.id, "10.0.1.0/24", name="web")
+
+
+def test_one_that_failed_has_no_place_in_its_vpc(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    world(cloud).faults.fail_next("ensure_subnet", PermanentError("no"), when="after")
+    failed, _ = cloud.subnets.create(operator(cloud), vpc=vpc.id, cidr="10.0.1.0/24", name="web")
+    settle(cloud)
+    failed = cloud.subnets.get(operator(cloud), failed.id)
+    assert (failed.status, failed.vpc_id, failed.cidr) == ("failed", None, None)
+    assert segment(cloud, failed.id) is None
+    assert used(cloud, "subnets") == 0
+    make_subnet(cloud, vpc.id, "10.0.1.0/24", name="web")
+    with pytest.raises(InvalidInput):
+        make_nic(cloud, failed.id)
+    done(cloud, cloud.subnets.delete(operator(cloud), failed.id)[1])
+    assert used(cloud, "subnets") == 1
+
+
+def test_one_whose_deletion_failed_can_be_deleted_again(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    subnet = make_subnet(cloud, vpc.id, "10.0.1.0/24")
+    world(cloud).faults.fail_next("remove_subnet", PermanentError("busy"))
+    cloud.subnets.delete(operator(cloud), subnet.id)
+    settle(cloud)
+    assert cloud.subnets.get(operator(cloud), subnet.id).status == "failed"
+    assert used(cloud, "subnets") == 0
+    with pytest.raises(InUse):
+        cloud.vpcs.delete(operator(cloud), vpc.id)  # something of it may still be there
+    done(cloud, cloud.subnets.delete(operator(cloud), subnet.id)[1])
+    assert used(cloud, "subnets") == 0
+    done(cloud, cloud.vpcs.delete(operator(cloud), vpc.id)[1])
+
+
+def test_an_application_that_comes_late_brings_nothing_back(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    subnet = make_subnet(cloud, vpc.id, "10.0.1.0/24")
+    reservation, _ = cloud.reservations.create(operator(cloud), subnet=subnet.id)
+    settle(cloud)
+    world(cloud).faults.fail_next("ensure_subnet", TransientError("later"), count=3)
+    applying = cloud.reservations.delete(operator(cloud), reservation.id)
+    cloud.executor.run_due()  # the first attempt; more come when the subnet and its VPC are gone
+    cloud.subnets.delete(operator(cloud), subnet.id)
+    cloud.executor.run_due()
+    _, deleting = cloud.vpcs.delete(operator(cloud), vpc.id)
+    done(cloud, deleting)
+    assert job_of(cloud, applying.id).status == JobStatus.SUCCEEDED
+    assert segment(cloud, subnet.id) is None
+    assert vpc.id not in {state.vpc_id for state in cloud.backend.networks.vpcs()}
+
+
+def test_the_quota(cloud: Cloud) -> None:
+    cloud.quotas.update(operator(cloud), "default", {"subnets": 1})
+    make_subnet(cloud)
+    with pytest.raises(QuotaExceeded) as refused:
+        make_subnet(cloud)
+    assert field_of(refused) == ("subnets", "quota_exceeded")
+
+
+# -- routes follow ----------------------------------------------------------------------------------------------
+
+
+def test_routes_wait_for_subnets_and_lose_them(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    make_subnet(cloud, vpc.id, "10.0.1.0/24", name="web")
+    cloud.vpc_entries.add_routes(operator(cloud), vpc.id, [NewRoute(destination="10.9.0.0/16", address="10.0.1.9")])
+    settle(cloud)
+
+    def hops() -> list[str]:
+        return [route.next_hop for route in spec_of(cloud, vpc.id).routes]
+
+    def applied() -> int:
+        return events_of(cloud, vpc.id).count("vpc.applied")
+
+    assert hops() == ["10.0.1.9"]
+    known = applied()
+    cloud.subnets.leave(operator(cloud), "web")
+    assert hops() == [""], "the router must not lead to a leg that is going"
+    settle(cloud)
+    assert applied() == known + 1
+    assert [route.next_hop for route in cloud.vpc_entries.list_routes(operator(cloud), vpc.id, ALL)[0]] == [None]
+    cloud.subnets.join(operator(cloud), "web", vpc=vpc.id, cidr="10.0.1.0/24")
+    assert hops() == [""], "nor to one that is not there yet"
+    settle(cloud)
+    assert hops() == ["10.0.1.9"]
+    assert applied() == known + 2
+    done(cloud, cloud.subnets.delete(operator(cloud), "web")[1])
+    assert hops() == [""]
+    make_subnet(cloud, vpc.id, "10.0.1.0/28")
+    assert hops() == ["10.0.1.9"]
+    assert applied() == known + 4
