@@ -1,7 +1,8 @@
 """Would a packet arrive? The oracle's answer, from what the database says of the networks concerned.
 
 What guests do inside is not known here: each is taken to have the addresses of its NICs, what DHCP tells it, and to
-forward what it is sent (it is only sent anything if a route of the VPC leads to it).
+forward what it is sent (it is only sent anything if a route of the VPC leads to it). What its NICs may speak for
+beyond its VPC, by allowed pairs, is taken to be a network inside it, as of pods.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from sqlalchemy import Connection
 
 from iaas.db.repositories import instances, nics, subnets
 from iaas.db.store import Store
+from iaas.drivers.interface import VPCSpec
 from iaas.kernel.errors import NotFound
 from iaas.reachability import AddressIn, Guest, Interface, Oracle, Protocol, Question, Topology, Verdict
 from iaas.resources.common import Principal
@@ -105,8 +107,9 @@ class _Surroundings:
 
     def topology(self) -> Topology:
         hostnames = {guest.id: guest.hostname for guest in self._guests.values()}
+        vpcs = tuple(filter(None, (vpc_spec(self._connection, vpc_id) for vpc_id in self._vpc_ids)))
         return Topology(
-            vpcs=tuple(filter(None, (vpc_spec(self._connection, vpc_id) for vpc_id in self._vpc_ids))),
+            vpcs=vpcs,
             subnets=tuple(filter(None, (subnet_spec(self._connection, subnet_id) for subnet_id in self._subnets))),
             ports=tuple(
                 port_spec(nic, hostname=hostnames.get(nic.instance_id or "", "")) for nic in self._ports.values()
@@ -117,6 +120,7 @@ class _Surroundings:
                     interfaces=tuple(Interface(nic_id=nic.id) for nic in guest.nics),
                     is_running=guest.status == InstanceStatus.RUNNING,
                     forwards=True,
+                    behind=_behind(guest, vpcs),
                 )
                 for guest in self._guests.values()
             ),
@@ -160,6 +164,13 @@ class _Surroundings:
         inside = subnets.of_vpc(self._connection, vpc_id)
         self._subnets |= {subnet.id: subnet for subnet in inside}
         return [nic for subnet in inside for nic in nics.on_subnet(self._connection, subnet.id)]
+
+
+def _behind(guest: Instance, vpcs: Iterable[VPCSpec]) -> tuple[str, ...]:
+    """Return the blocks that are taken to be inside the guest. One that VPCs have is spoken for, not had."""
+    blocks = [ipaddress.IPv4Network(vpc.cidr) for vpc in vpcs]
+    pairs = [pair.cidr for nic in guest.nics for pair in nic.allowed_pairs]
+    return tuple(cidr for cidr in pairs if not any(ipaddress.IPv4Network(cidr).overlaps(block) for block in blocks))
 
 
 def _check_port(protocol: Protocol, port: int | None) -> None:
