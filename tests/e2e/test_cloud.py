@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import stat
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from iaas.client import Client, InvalidState, NotFound
+from iaas.client import Client, ExecResult, InvalidState, NotFound
 from tests.e2e.cloud_server import CloudServer, wait_for
 from tests.real_host import PARENT, new_test_folder, remove_killed_runs, require_real_host
 
@@ -217,6 +218,22 @@ def test_machines_survive_a_restart_of_the_server(world: World, how: signal.Sign
             assert client.instances.get(name).status == "running"
             assert f"id={world.machines[name]}" in wait_for(lambda name=name: world.server.page_of(name), 30, "a page")
             assert client.instances.get(name).execute(["hostname"]).stdout.strip() == name
+
+
+@pytest.mark.parametrize("kind", ["vm", "container"])
+def test_guests_call_the_cloud_from_inside(world: World, client: Client, kind: str) -> None:
+    if not world.is_real:
+        pytest.skip("a simulated guest sends no packets; documented in docs/simulation.md")
+    instance = client.instances.get(f"sdk-{kind}")
+
+    def fetch(path: str) -> ExecResult:
+        header = f"Authorization: Bearer {world.server.credentials['api_token']}"
+        return instance.execute(["wget", "-O", "-", "--header", header, f"http://169.254.169.250{path}"])
+
+    assert json.loads(fetch(f"/v1/instances/sdk-{kind}").stdout)["id"] == instance.id
+    refused = fetch("/v1/hosts")  # though the credential is the operator's
+    assert refused.exit_code != 0
+    assert "404" in refused.stderr
 
 
 def test_forward_brings_a_port_of_the_guest_to_the_host(world: World) -> None:
