@@ -67,7 +67,7 @@ class AddressReservationPatchSchema(Schema):
 class AddressReservationQuery(LabelledPageQuery):
     FILTERS: ClassVar[Mapping[str, str]] = {"subnet": "subnet_id"}
 
-    subnet = fields.String(validate=validate.Length(1, 128), metadata={"description": "id"})
+    subnet = fields.String(validate=validate.Length(1, 128), metadata={"description": "name or id"})
 
 
 AddressReservationAcceptedSchema = accepted_schema("address_reservation", AddressReservationSchema)

@@ -98,9 +98,9 @@ class NICQuery(LabelledPageQuery):
 
     status = fields.String(validate=validate.OneOf(_STATUSES))
     zone = fields.String(validate=validate.Length(1, 128))
-    instance = fields.String(validate=validate.Length(1, 128), metadata={"description": "id"})
-    subnet = fields.String(validate=validate.Length(1, 128), metadata={"description": "id"})
-    vpc = fields.String(validate=validate.Length(1, 128), metadata={"description": "id"})
+    instance = fields.String(validate=validate.Length(1, 128), metadata={"description": "name or id"})
+    subnet = fields.String(validate=validate.Length(1, 128), metadata={"description": "name or id"})
+    vpc = fields.String(validate=validate.Length(1, 128), metadata={"description": "name or id"})
     mac = fields.String(validate=validate.Length(1, 32))
     address = fields.String(validate=validate.Length(1, 64), metadata={"description": "the one that DHCP gives"})
 

@@ -94,7 +94,7 @@ class SubnetQuery(LabelledPageQuery):
 
     status = fields.String(validate=validate.OneOf(STATUSES))
     zone = fields.String(validate=validate.Length(1, 128))
-    vpc = fields.String(validate=validate.Length(1, 128), metadata={"description": "id"})
+    vpc = fields.String(validate=validate.Length(1, 128), metadata={"description": "name or id"})
 
 
 class OneSubnetQuery(Schema):

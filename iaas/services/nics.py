@@ -28,6 +28,7 @@ from iaas.resources.jobs import Job
 from iaas.resources.networks import NIC, NewNIC, NICStatus, NICTransition, Pair, Subnet
 from iaas.services.access import require
 from iaas.services.driver_errors import translated
+from iaas.services.filters import by_id
 from iaas.services.health import BackendHealth
 from iaas.services.labelling import patched_labels
 from iaas.services.nic_creation import NICCreation, claim_address, claim_name
@@ -65,7 +66,7 @@ class NICService:
 
     def list_page(self, principal: Principal, listing: Listing) -> tuple[list[NIC], str | None]:
         with self._store.read() as connection:
-            return nics.list_page(connection, listing, project_id=principal.project_id)
+            return nics.list_page(connection, by_id(connection, principal, listing), project_id=principal.project_id)
 
     def statistics(self, principal: Principal, wanted: str) -> PortStatistics:
         """Return what the NIC has counted since it was plugged.

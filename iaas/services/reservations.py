@@ -21,6 +21,7 @@ from iaas.resources.jobs import Job
 from iaas.resources.networks import AddressReservation, Subnet
 from iaas.services.access import require
 from iaas.services.cidrs import check_host, invalid
+from iaas.services.filters import by_id
 from iaas.services.labelling import patched_labels
 from iaas.services.network_changes import changed_subnet, claim_name, not_found, rename
 from iaas.services.nic_wishes import find_subnet
@@ -51,7 +52,9 @@ class ReservationService:
 
     def list_page(self, principal: Principal, listing: Listing) -> tuple[list[AddressReservation], str | None]:
         with self._store.read() as connection:
-            return reservations.list_page(connection, listing, project_id=principal.project_id)
+            return reservations.list_page(
+                connection, by_id(connection, principal, listing), project_id=principal.project_id
+            )
 
     # -- changing -----------------------------------------------------------------------------------------
 

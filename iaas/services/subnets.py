@@ -21,6 +21,7 @@ from iaas.resources.jobs import Job
 from iaas.resources.networks import NetworkStatus, Subnet
 from iaas.services.access import require
 from iaas.services.cidrs import check_mtu, invalid
+from iaas.services.filters import by_id
 from iaas.services.health import BackendHealth
 from iaas.services.labelling import patched_labels
 from iaas.services.network_changes import (
@@ -77,6 +78,7 @@ class SubnetService:
         It has as many members as asked for, where those shared ones alone are not more.
         """
         with self._store.read() as connection:
+            listing = by_id(connection, principal, listing)
             common: list[Subnet] = []
             if listing.page.cursor is None:
                 common = [subnet for subnet in subnets.shared_ones(connection) if _is_listed(subnet, listing)]

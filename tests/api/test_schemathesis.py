@@ -126,7 +126,36 @@ class World:
             settle(self.cloud)
         jobs = self.member.get("/v1/jobs", limit=1)["items"]
         found |= {"instance": items[0]["id"], "project": items[0]["project_id"], "job_id": jobs[0]["id"]}
+        found |= self._networks()
         return {**found, "zone": "zone-1", "host": "sim-zone-1-1", "flavor": "spare", "image": "tiny"}
+
+    def _networks(self) -> dict[str, str]:
+        vpc = self._ensured("vpc", "/v1/vpcs", {"cidr": "10.0.0.0/16"}, status="active")
+        number = len(self.member.get("/v1/subnets", limit=1000)["items"])
+        block = f"10.0.{number % 256}.0/24"
+        subnet = self._ensured("subnet", "/v1/subnets", {"vpc": vpc, "cidr": block}, vpc=vpc, status="active")
+        free = self.member.get(f"/v1/subnets/{subnet}")["dhcp_last"]
+        nic = self.member.get("/v1/nics", label_selector="spare", limit=1)["items"]
+        if not nic:
+            nic = [self.member.send("POST", "/v1/nics", {"subnet": "basic", "labels": {"spare": ""}}, status=201)]
+        target = {"destination": "172.16.0.0/24", "address": free}
+        record = {"name": "spare", "type": "A", "values": [free]}
+        found = {"vpc": vpc, "subnet": subnet, "nic": nic[0]["id"]}
+        found["route"] = self._ensured("route", f"/v1/vpcs/{vpc}/routes", target)
+        found["record"] = self._ensured("dns_record", f"/v1/vpcs/{vpc}/dns_records", record)
+        found["reservation"] = self._ensured("address_reservation", "/v1/address_reservations", {"subnet": subnet})
+        return found
+
+    def _ensured(self, kind: str, collection: str, body: dict[str, Any], **query: str) -> str:
+        """Return the id of one of the collection, made of ``body`` if there is none; shared ones do not count."""
+        is_labelled = kind not in ("route", "dns_record")
+        query |= {"label_selector": "spare"} if is_labelled else {}
+        items = [each for each in self.member.get(collection, **query)["items"] if not each.get("is_shared")]
+        if not items:
+            body = {**body, "labels": {"spare": ""}} if is_labelled else body
+            items = [self.member.send("POST", collection, body, status=202)[kind]]
+            settle(self.cloud)
+        return str(items[0]["id"])
 
     def _spare(self, collection: str) -> str:
         items = self.member.get(collection, label_selector="spare")["items"]
@@ -261,6 +290,8 @@ def chains(actor: str) -> type[APIStateMachine]:
             if mode.is_positive and case.path == "/v1/instances" and isinstance(case.body, dict):
                 kept = {name: case.body[name] for name in ("kind", "name", "user_data") if name in case.body}
                 case.body = {**kept, "image": "tiny", **SHAPE}
+            if mode.is_positive and case.path == "/v1/vpcs" and isinstance(case.body, dict):
+                case.body = {"cidr": "10.0.0.0/16"}
 
         def call(self, case: Case, **kwargs: Any) -> Response:
             is_own = bool((case.path_parameters or {}).keys() - SHARED)
