@@ -104,7 +104,8 @@ class Oracle:
         )
 
     def _answered(self, there: Packet, source: Stack, end: Arrived, walk: Walk) -> Verdict:
-        back = Walk(self._elements, replace(there, source=there.target, target=there.source, direction=Direction.BACK))
+        answer = replace(there, source=there.target, target=there.source, direction=Direction.BACK)
+        back = Walk(self._elements, answer, walk.heard)
         if end.at is source:
             message = f"{source.facts.guest_id} has {there.target} itself"
             return Verdict(reachable=True, reason=Reason.DELIVERED, message=message, path=tuple(walk.hops))

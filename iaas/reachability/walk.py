@@ -51,7 +51,7 @@ class AtRouter:
 class OnWire:
     """A frame for whoever has ``next_hop``, sent by a guest, or by the subnet's router (``sender`` None).
 
-    ``asks_as`` is who the sender says he is when he asks for the next hop's MAC. Nobody remembers MACs from before.
+    ``asks_as`` is who the sender says he is when he asks for the next hop's MAC.
     """
 
     segment: Segment
@@ -80,12 +80,20 @@ PortStage = Callable[[Packet, OnWire, Plug], Hop | None]  # None: it has nothing
 RouterStage = Callable[[Packet, Router], Packet]
 
 
-class Walk:
-    """Follows one packet and notes every decision in ``hops``; ``vpc_ids`` are those it came through."""
+# Who was asked for his MAC on a subnet knows the asker's from then on, by the address in whose name he was asked.
+Heard = dict[tuple[Stack | Router | None, Segment, IPv4Address], Plug | None]
 
-    def __init__(self, elements: Elements, packet: Packet) -> None:
+
+class Walk:
+    """Follows one packet and notes every decision in ``hops``; ``vpc_ids`` are those it came through.
+
+    ``heard`` is what was learned on the way there, for the way back; else nobody knows anything from before.
+    """
+
+    def __init__(self, elements: Elements, packet: Packet, heard: Heard | None = None) -> None:
         self._elements = elements
         self._packet = packet
+        self.heard: Heard = {} if heard is None else heard
         self._seen: set[Stack | Router] = set()
         self.hops: list[Hop] = []
         self.vpc_ids: set[str | None] = set()
@@ -187,29 +195,33 @@ class Walk:
     def _on_wire(self, here: OnWire) -> Place | End:
         segment, sender, subnet_id = here.segment, here.sender, here.segment.spec.subnet_id
         self.vpc_ids.add(segment.spec.vpc_id)
-        holders = segment.holders.get(here.next_hop, [])
-        if sender is not None:
-            holders = [plug for plug in holders if plug.stack is not sender.stack]
+        router = self._elements.router_of(segment)
+        holders = [
+            plug for plug in segment.holders.get(here.next_hop, ()) if sender is None or plug.stack is not sender.stack
+        ]
         inside = [plug for plug in holders if sender is not None and plug.port is sender.port]
-        if sender is not None and not inside:
+        may_ask = sender is None or permitting_rule(sender.port, here.asks_as, sender.mac) is not None
+        answering = [plug for plug in holders if _answers(plug, here, is_inside=plug in inside, may_ask=may_ask)]
+        is_router = router is not None and sender is not None and may_ask and _router_answers(router, here)
+        asker: Stack | Router | None = router if sender is None else sender.stack
+        receiver = _chosen(answering, inside, self.heard.get((asker, segment, here.next_hop)))
+        if sender is not None and receiver not in inside:
             for leaving in LEAVING_PORT:
                 if not self._note(leaving(self._packet, here, sender)):
                     return self._lost_last()
-        answering = [plug for plug in holders if _answers(plug, here, is_inside=plug in inside)]
-        router = self._elements.router_of(segment) if sender is not None else None
-        is_router = router is not None and here.next_hop in router.local and here.asks_as not in router.local
         count = len({plug.stack for plug in answering}) + is_router
         if count > 1:
             text = f"{count} answer for {here.next_hop} on {subnet_id}; who wins is chance"
             return self._lose(Element.SUBNET, subnet_id, Reason.CLAIMED_TWICE, text)
         if router is not None and is_router:
             self._pass(Element.SUBNET, subnet_id, Rule.ADDRESS_FOUND, f"the router has {here.next_hop}")
+            self.heard[router, segment, here.asks_as] = sender
             return AtRouter(router, segment)
-        if not answering:
+        if receiver is None:
             return self._lose(Element.SUBNET, subnet_id, *_why_nobody(here, holders))
-        receiver = answering[0]
         rule = Rule.BRIDGED_INSIDE if receiver in inside else Rule.ADDRESS_FOUND
         self._pass(Element.SUBNET, subnet_id, rule, f"{receiver.port.spec.nic_id} answers for {here.next_hop}")
+        self.heard[receiver.stack, segment, here.asks_as] = sender
         if receiver not in inside:
             for entering in ENTERING_PORT:
                 if not self._note(entering(self._packet, here, receiver)):
@@ -249,11 +261,22 @@ def _may_answer(plug: Plug, address: IPv4Address) -> bool:
     return permitting_rule(plug.port, address, plug.mac) is not None
 
 
-def _answers(plug: Plug, wire: OnWire, *, is_inside: bool) -> bool:
-    """Return whether the guest, which has the next hop's address, is heard when it is asked for it."""
+def _answers(plug: Plug, wire: OnWire, *, is_inside: bool, may_ask: bool) -> bool:
+    """Return whether the guest, which has the next hop's address, is asked for it and heard."""
     if not plug.stack.facts.is_running or wire.asks_as in plug.stack.local:
         return False
-    return is_inside or _may_answer(plug, wire.next_hop)
+    return is_inside or (may_ask and _may_answer(plug, wire.next_hop))
+
+
+def _router_answers(router: Router, wire: OnWire) -> bool:
+    return wire.next_hop in router.local and wire.asks_as not in router.local
+
+
+def _chosen(answering: list[Plug], inside: list[Plug], known: Plug | None) -> Plug | None:
+    """Return whose MAC the sender takes: one he knows before any that he must ask for, the nearest first."""
+    if known in answering:
+        return known
+    return next(iter([*(plug for plug in answering if plug in inside), *answering]), None)
 
 
 def _why_nobody(wire: OnWire, holders: list[Plug]) -> tuple[Reason, str]:

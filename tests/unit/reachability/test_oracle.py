@@ -194,6 +194,20 @@ def test_pods_bridged_on_to_a_nic_without_address_speak_with_their_own_macs() ->
     assert Element.NIC not in {hop.element for hop in inside.path}
 
 
+def test_a_node_that_goes_out_to_its_own_pods_is_answered_on_the_way_it_came() -> None:
+    """Its pods could reach it inside; they know its other NIC by then, and what that lets through counts."""
+    town = Town().vpc().reserve("vpc/1", "10.0.1.100", "10.0.1.110").nic("a", "vpc/1", "10.0.1.10").nic("b", "vpc/1")
+    town.guest("node", "a", "b")
+    town.guest("pod", Interface(nic_id="b", addresses=("10.0.1.100",), mac="52:54:00:bb:00:01"))
+    verdict = town.ask("a", "b", target_address="10.0.1.100", protocol=Protocol.UDP, port=67)
+    assert verdict.reason == Reason.NO_RETURN_PATH
+    assert lost_at(verdict) == (Direction.BACK, Element.NIC, "b")
+    assert town.ask("a", "b", target_address="10.0.1.100").reachable
+    asked_inside = town.ask("b", "a", source_address="10.0.1.100")
+    assert asked_inside.reachable
+    assert Rule.BRIDGED_INSIDE in {hop.rule for hop in asked_inside.path}
+
+
 def routed_pods(**node: Any) -> Town:
     """Return a VPC that routes PODS to ``node``, which has one of them."""
     town = Town().vpc(routes={PODS: "10.0.1.20"}).machine("a", "vpc/2", "10.0.2.10")
