@@ -14,7 +14,7 @@ FIELDS = {
     *("id", "name", "labels", "project_id", "zone", "kind", "status", "transition", "failure", "generation"),
     *("hostname", "flavor", "vcpus", "memory_mib", "root_disk_gib", "image_id", "image", "key_pairs", "nesting"),
     *("privileged", "nics", "address", "host_id", "guest_ready_at", "created_at", "updated_at", "deleted_at"),
-    *("placement", "purge_at", "purged_at"),
+    *("placement", "purge_at", "purged_at", "metadata_labels"),
 }
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 

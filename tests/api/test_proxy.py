@@ -13,6 +13,7 @@ import pytest
 from iaas.api.proxy import GuestProxy
 from iaas.cloud import Cloud
 from iaas.resources.common import Role
+from iaas.resources.networks import NewNIC
 from tests.api.server_process import receive_all
 from tests.factories import TOKEN, create, operator, principal_in, settle, world
 
@@ -85,6 +86,42 @@ def test_names_that_nobody_has(proxy: GuestProxy) -> None:
     for name in ("i-00000000", "nobody", "\xff", "a%00", "127.0.0.1", "[::1]"):
         answer = ask(proxy, f"{name}:80")
         assert (status(answer), code(answer)) == (404, "not_found")
+
+
+def test_an_address_of_a_vpc(proxy: GuestProxy, cloud: Cloud) -> None:
+    for vpc, name in (("shop", "web"), ("mall", "twin")):  # with the same address in each
+        cloud.vpcs.create(operator(cloud), cidr="10.0.0.0/16", name=vpc)
+        settle(cloud)
+        cloud.subnets.create(operator(cloud), vpc=vpc, cidr="10.0.1.0/24", name=vpc)
+        settle(cloud)
+        create(cloud, name=name, nics=(NewNIC(subnet=vpc, address="10.0.1.10"),))
+    for vpc, name in (("shop", "web"), ("mall", "twin")):
+        guest = cloud.instances.get(operator(cloud), name)
+        for wanted in (vpc, guest.nics[0].vpc_id):
+            assert f"id={guest.id}".encode() in ask(proxy, f"10.0.1.10.{wanted}.vpc:80")
+        assert f"id={guest.id}".encode() in ask(proxy, f"{name}:80")
+    refusals = {
+        "10.0.1.10.nothing.vpc:80": (404, "not_found"),
+        "10.0.1.10.shop.vpc:22": (502, "guest_unavailable"),
+        "10.0.1.11.shop.vpc:80": (502, "guest_unavailable"),
+        "10.9.9.9.shop.vpc:80": (409, "invalid_state"),
+        "10.0.1.999.shop.vpc:80": (409, "invalid_state"),
+        "10.0.1.10.shop.vpc:0": (400, "malformed"),
+        "10.0.1.10:80": (404, "not_found"),
+    }
+    for target, refusal in refusals.items():
+        answer = ask(proxy, target)
+        assert (status(answer), code(answer)) == refusal, target
+    _, token = principal_in(cloud, "others")
+    for vpc_id in {cloud.vpcs.get(operator(cloud), "shop").id, cloud.subnets.get(operator(cloud), "basic").vpc_id}:
+        assert code(ask(proxy, f"10.0.1.10.{vpc_id}.vpc:80", token)) == "not_found"
+        assert status(ask(proxy, f"10.64.0.10.{vpc_id}.vpc:80", token)) == 404
+
+
+def test_an_instance_without_an_address(proxy: GuestProxy, cloud: Cloud) -> None:
+    create(cloud, name="hermit", nics=())
+    answer = ask(proxy, "hermit:80")
+    assert (status(answer), code(answer)) == (409, "invalid_state")
 
 
 def test_another_projects_guest_does_not_exist(proxy: GuestProxy, cloud: Cloud) -> None:
