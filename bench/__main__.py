@@ -2,8 +2,9 @@
 
     python -m bench [GROUP ...] [--quick] [--json FILE]
 
-Groups: start, native, million, churn (simulated), others (moto's server and MiniStack beside ours), real (needs
-root and the real backend's programs; left out with a word where they are missing). All of them when none is named.
+Groups: start, native, million, churn (simulated), others (moto's server and MiniStack beside ours), real and
+networks (need root and the real backend's programs; left out with a word where they are missing). All of them when
+none is named.
 Absolute numbers belong to the machine they were measured on, and to what else it did; medians, and ratios taken
 side by side in one run, are what can be compared. Status 1 when an aim is missed.
 """
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import aims, churn, compare, million, native, real
+from bench import aims, churn, compare, million, native, reachability, real
 from bench.start import measure_starts
 
 Results = dict[str, Any]
@@ -103,6 +104,13 @@ def _measure_real(amounts: Amounts) -> Results:
     return {"left_out": reasons} if reasons else real.measure(amounts.of(real.TURNS, 3))
 
 
+def _measure_networks(amounts: Amounts) -> Results:
+    reasons = reachability.reasons_against()
+    if reasons:
+        return {"left_out": reasons}
+    return {"reachability": reachability.measure(vpcs=amounts.of(100, 5), pairs=amounts.of(5000, 200))}
+
+
 def _show_flat(found: Results) -> None:
     for name, value in found.items():
         if isinstance(value, dict):
@@ -159,6 +167,13 @@ def _show_real(found: Results) -> None:
         )
 
 
+def _show_networks(found: Results) -> None:
+    if "left_out" in found:
+        print(f"  left out: {'; '.join(found['left_out'])}")
+    else:
+        _show_flat(found)
+
+
 GROUPS: dict[str, Callable[[Amounts], Results]] = {
     "start": _measure_start,
     "native": _measure_native,
@@ -166,6 +181,7 @@ GROUPS: dict[str, Callable[[Amounts], Results]] = {
     "churn": _measure_churn,
     "others": _measure_others,
     "real": _measure_real,
+    "networks": _measure_networks,
 }
 SHOWS: dict[str, Callable[[Results], None]] = {
     "start": _show_flat,
@@ -174,6 +190,7 @@ SHOWS: dict[str, Callable[[Results], None]] = {
     "churn": _show_churn,
     "others": _show_others,
     "real": _show_real,
+    "networks": _show_networks,
 }
 
 
