@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from iaas.drivers.interface import ComputeDriver, ExecResult, MachineSpec, MachineState, PowerState
+from iaas.drivers.interface import ComputeCapability, ComputeDriver, ExecResult, MachineSpec, MachineState, PowerState
 from tests.contract.subjects import ComputeSubject
 
 EXEC_TIMEOUT_S = 20.0
@@ -16,7 +16,9 @@ class SharedMachine:
 
     def __init__(self, subject: ComputeSubject) -> None:
         self.subject = subject
-        self.spec: MachineSpec = subject.new_spec()
+        # Where that is a matter of choice, one that namespaces can be made in: its NICs are handed on to them.
+        nesting = ComputeCapability.NESTING in subject.driver.capabilities
+        self.spec: MachineSpec = subject.new_spec(nesting=nesting)
 
     @property
     def driver(self) -> ComputeDriver:
