@@ -14,6 +14,8 @@ from iaas.drivers.interface import (
     PortSpec,
     PortState,
     PortStatistics,
+    ProbeReport,
+    ProbeSpec,
     SubnetSpec,
     SubnetState,
     VPCSpec,
@@ -73,6 +75,9 @@ class PublishedNetworks:
 
     def statistics(self, subnet_id: str, nic_id: str) -> PortStatistics | None:
         return self._driver.statistics(subnet_id, nic_id)
+
+    def probe(self, spec: ProbeSpec) -> ProbeReport | None:
+        return self._driver.probe(spec)
 
     def on_link_lost(self, listener: LinkLostListener) -> None:
         self._driver.on_link_lost(listener)

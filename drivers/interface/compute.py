@@ -8,7 +8,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-
 NICS_PER_MACHINE = 24
 """More are refused with NoCapacityError; device indexes are below it."""
 

@@ -155,6 +155,45 @@ class PortStatistics:
     sent_dropped: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeSpec:
+    """One packet that a machine might send by a NIC: an echo request, a TCP SYN, or a UDP datagram."""
+
+    subnet_id: str
+    nic_id: str
+    source_address: str
+    target: str
+    protocol: str  # "icmp", "tcp" or "udp"
+    port: int | None = None
+    timeout_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """The packet (or, ``is_back``, what answered it) was seen where ``place`` meets its subnet.
+
+    ``place`` is a NIC's id, or a subnet's for the leg of its router. ``leaves``: it went to the NIC's machine or the
+    router there; else it came from it.
+    """
+
+    place: str
+    leaves: bool
+    is_back: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeReport:
+    """Where the packet went. Without ``next_hop_found`` nobody had the address of the first step: nothing was sent,
+    and the sightings are those of the question for it. ``refused_by`` sent an ICMP error about it.
+    """
+
+    answered: bool
+    next_hop: str
+    next_hop_found: bool
+    refused_by: str | None = None
+    sightings: tuple[Sighting, ...] = ()
+
+
 LinkLostListener = Callable[[str], None]
 """Called with a NIC's id when its link is gone though nobody took it away; from any thread; must not block."""
 
@@ -235,6 +274,15 @@ class NetworkDriver(Protocol):
 
         Raises:
             UnsupportedError: STATISTICS is not in ``capabilities``.
+        """
+        ...
+
+    def probe(self, spec: ProbeSpec) -> ProbeReport | None:
+        """Send one packet as if the NIC's machine did, and return where it was seen; None while it is not plugged.
+
+        Raises:
+            NotFoundError: the NIC has no port.
+            UnsupportedError: PROBE is not in ``capabilities``.
         """
         ...
 

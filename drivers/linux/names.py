@@ -16,6 +16,8 @@ BRIDGE = "vx"
 TAP = "tp"  # a VM's end of a NIC; libvirt throws away names that begin with "vnet"
 CONTAINER_VETH = "ct"
 ROUTER_VETH = "rt"
+PROBE_INNER = "pi"
+PROBE_OUTER = "po"
 ROUTER_END = "gw"  # the other end of a router leg; it is alone in the router's namespace and needs no tag
 
 
@@ -59,6 +61,11 @@ def container_nic_suffix(tag: str, name: str) -> str | None:
 def router_veth(tag: str, subnet_id: str) -> str:
     """Return the name of a router leg's end at the subnet's bridge."""
     return f"{ROUTER_VETH}{tag}{suffix(subnet_id)}"
+
+
+def probe_veths(tag: str, mark: str) -> tuple[str, str]:
+    """Return the names of the veth by which a probe's frames come in; ``mark`` is eight of ``[a-z0-9]``."""
+    return f"{PROBE_INNER}{tag}{mark}", f"{PROBE_OUTER}{tag}{mark}"
 
 
 def router_end(subnet_id: str) -> str:

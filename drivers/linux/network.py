@@ -25,6 +25,8 @@ from iaas.drivers.interface import (
     PortSpec,
     PortState,
     PortStatistics,
+    ProbeReport,
+    ProbeSpec,
     SubnetSpec,
     SubnetState,
     VPCSpec,
@@ -42,6 +44,7 @@ from iaas.drivers.linux.link_watch import LinkWatch
 from iaas.drivers.linux.links import ensure_bridge, ensure_leg, remove_link
 from iaas.drivers.linux.namespaces import namespace_exists
 from iaas.drivers.linux.network_records import NetworkRecords
+from iaas.drivers.linux.probe import follow
 from iaas.drivers.linux.repeating import Repeating
 from iaas.drivers.linux.router import ensure_router, remove_router
 from iaas.drivers.linux.routes import apply_routes, table_of
@@ -65,7 +68,14 @@ class LinuxNetworkDriver:
         state_dir: the deployment's folder.
     """
 
-    capabilities = frozenset({NetworkCapability.DIAL, NetworkCapability.METADATA, NetworkCapability.STATISTICS})
+    capabilities = frozenset(
+        {
+            NetworkCapability.DIAL,
+            NetworkCapability.METADATA,
+            NetworkCapability.STATISTICS,
+            NetworkCapability.PROBE,
+        }
+    )
 
     def __init__(self, fabric: Fabric, tag: str, state_dir: Path) -> None:
         self._fabric = fabric
@@ -184,6 +194,13 @@ class LinuxNetworkDriver:
         if nic_id not in self._records.ports(subnet_id) or not namespace_exists(self._fabric.namespace):
             return None
         return read_statistics(self._fabric.namespace, names.port_links(self._tag, nic_id))
+
+    def probe(self, spec: ProbeSpec) -> ProbeReport | None:
+        check_id(spec.nic_id)
+        subnet, port = self._records.subnet(spec.subnet_id), self._records.ports(spec.subnet_id).get(spec.nic_id)
+        if subnet is None or port is None:
+            raise NotFoundError(f"NIC {spec.nic_id} has no port on this host")
+        return follow(self._fabric.namespace, self._tag, subnet, port, spec)
 
     def on_link_lost(self, listener: LinkLostListener) -> None:
         self._listeners.append(listener)

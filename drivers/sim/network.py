@@ -19,6 +19,8 @@ from iaas.drivers.interface import (
     PortState,
     PortStatistics,
     PowerState,
+    ProbeReport,
+    ProbeSpec,
     SubnetSpec,
     SubnetState,
     TransientError,
@@ -204,6 +206,14 @@ class SimNetworkDriver:
         """Return what the guest has sent and received since the NIC was plugged; None while it is not plugged."""
         with self.world.read("statistics", nic_id) as connection:
             return read_statistics(connection, subnet_id, nic_id, self.world.now_us())
+
+    def probe(self, spec: ProbeSpec) -> ProbeReport | None:
+        """Refuse: no packets flow in a simulated VPC.
+
+        Raises:
+            UnsupportedError: always; PROBE is not in ``capabilities``.
+        """
+        raise UnsupportedError("no packet can be sent in a simulated VPC")
 
     def on_link_lost(self, listener: LinkLostListener) -> None:
         """Tell ``listener`` of NICs that died with a namespace of their guest; at once of those that are dead now."""
