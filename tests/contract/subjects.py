@@ -62,6 +62,10 @@ class ComputeSubject(Protocol):
         """Return the address that the network gives the NIC."""
         ...
 
+    def forget_address(self, nic: NICSpec) -> None:
+        """Let the network give the NIC no address any more."""
+        ...
+
     def wait_for(self, condition: Callable[[], bool], timeout_s: float, what: str = "") -> None:
         """Let the time of this backend pass until ``condition()`` is true.
 
@@ -170,6 +174,10 @@ class StandardSubject:
 
     def address_of(self, nic: NICSpec) -> str:
         return self._addresses[nic.nic_id]
+
+    def forget_address(self, nic: NICSpec) -> None:
+        port = PortSpec(nic_id=nic.nic_id, subnet_id=nic.subnet_id, mac=nic.mac, owner=OWNER, revision=1)
+        self.networks.ensure_port(port)
 
     def _let_in(self, nic: NICSpec, *names: str) -> str:
         address = str(ip_address(FIRST_GUEST_ADDRESS) + len(self._addresses))
