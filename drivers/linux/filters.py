@@ -7,6 +7,7 @@ are. A link of ours that is in no set sends nothing.
 Sets (``link`` is a name such as ``tp<tag><suffix>``; elements of one key never overlap):
 
 ``macs``      link . MAC: the NIC's own
+``clients``   link . MAC as a number: as whom it may ask for an address
 ``bare``      link: the port is on a bare subnet, where addresses are free
 ``sources``   link . addresses: to be used with the NIC's own MAC
 ``foreign``   link . MAC . addresses: allowed pairs with a MAC of their own
@@ -31,10 +32,13 @@ from iaas.drivers.linux.spec_checks import reserved_range
 ANYWHERE = IPv4Network("0.0.0.0/0")
 
 # A source of 0.0.0.0 is a client that asks for its address (DHCP), or asks whether somebody has it (ARP).
-# "udp sport 67" is a DHCP server's: on a bare subnet a guest may be one. IPv6, VLAN tags and all the rest end here.
+# @th,288,48 is the client's MAC as its DHCP message has it (RFC 2131, chaddr, behind the 8 bytes of UDP): else a
+# guest could decline or give up another's address. "udp sport 67" is a DHCP server's: on a bare subnet a guest may
+# be one. IPv6, VLAN tags and all the rest end here.
 RULES = """
 table bridge {table} {{
   set macs {{ type ifname . ether_addr; }}
+  set clients {{ typeof iifname . @th,288,48; }}
   set bare {{ type ifname; }}
   set sources {{ type ifname . ipv4_addr; flags interval; }}
   set foreign {{ type ifname . ether_addr . ipv4_addr; flags interval; }}
@@ -52,6 +56,7 @@ table bridge {table} {{
   }}
   chain guest_ip {{
     iifname != @bare udp sport 67 drop
+    iifname != @bare udp dport 67 iifname . @th,288,48 != @clients drop
     iifname . ether saddr @macs ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
     iifname . ether saddr @macs iifname . ip saddr @sources accept
     iifname . ether saddr . ip saddr @foreign accept
@@ -113,6 +118,7 @@ def port_elements(tag: str, subnet: SubnetSpec, port: PortSpec, number_of: Numbe
     elements = set()
     for link in names.port_links(tag, port.nic_id):
         elements.add(Element("macs", f'"{link}" . {port.mac}'))
+        elements.add(Element("clients", f'"{link}" . 0x{port.mac.replace(":", "")}'))
         if is_bare:
             elements.add(Element("bare", f'"{link}"'))
         for block in ipaddress.collapse_addresses([ANYWHERE] if is_bare else own):

@@ -17,6 +17,9 @@ SYSCTLS = {
     # Else guests learn to send pods' packets straight to the next hop, past the router and its table.
     "conf/all/send_redirects": "0",
     "conf/default/send_redirects": "0",
+    # And no guest has a say in how the router routes.
+    "conf/all/accept_redirects": "0",
+    "conf/all/accept_source_route": "0",
     # Else an answer from the metadata address asks for the guest's MAC in the name of that address.
     "conf/all/arp_announce": "2",
     # A guest that asks for many things that are not there is told so each time.

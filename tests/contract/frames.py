@@ -29,15 +29,31 @@ def arp(mac: str, address: str, *, sender_mac: str | None = None) -> bytes:
     return ethernet(mac, header + body, kind=ARP)
 
 
-def udp(mac: str, source: str, *, source_port: int = 7007, port: int = 7007, target: str = "255.255.255.255") -> bytes:
-    """Return a datagram up to its content, which is the mark: bridges cut off what lies behind a datagram."""
-    datagram = struct.pack("!HHHH", source_port, port, 8 + MARK_BYTES, 0)
+def udp(
+    mac: str,
+    source: str,
+    *,
+    source_port: int = 7007,
+    port: int = 7007,
+    target: str = "255.255.255.255",
+    content_bytes: int = 0,
+) -> bytes:
+    """Return a datagram up to its content, which ends with the mark: bridges cut off what lies behind a datagram."""
+    length = content_bytes + MARK_BYTES
+    datagram = struct.pack("!HHHH", source_port, port, 8 + length, 0)
     header = struct.pack(
-        "!BBHHHBBH4s4s", 0x45, 0, 28 + MARK_BYTES, 0, 0, 64, UDP, 0, socket.inet_aton(source), socket.inet_aton(target)
+        "!BBHHHBBH4s4s", 0x45, 0, 28 + length, 0, 0, 64, UDP, 0, socket.inet_aton(source), socket.inet_aton(target)
     )
     checksum = sum(struct.unpack("!10H", header))
     checksum = ~((checksum & 0xFFFF) + (checksum >> 16)) & 0xFFFF
     return ethernet(mac, header[:10] + struct.pack("!H", checksum) + header[12:] + datagram, kind=IPV4)
+
+
+def dhcp(mac: str, *, client: str, source: str = ANYBODY) -> bytes:
+    """Return the beginning of a client's DHCP message, sent with ``mac`` in the name of ``client``."""
+    plain = udp(mac, source, source_port=68, port=67, content_bytes=240)
+    message = bytes([1, 1, 6, 0]) + bytes(24) + mac_bytes(client) + bytes(206)
+    return plain + message
 
 
 def tagged(frame: bytes, *, vlan: int = 7) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from iaas.drivers.interface import AllowedPair, PermanentError, PortSpec, ReservationSpec, SubnetSpec
 from iaas.drivers.linux.waiting import wait_until
 from tests.contract import frames
-from tests.contract.frames import ANYBODY, arp, delivered, ethernet, udp
+from tests.contract.frames import ANYBODY, arp, delivered, dhcp, ethernet, udp
 from tests.contract.network_subjects import OWNER, NetworkSubject
 from tests.contract.wire_guest import WireGuest, plug
 from tests.real_host import RealHost
@@ -60,7 +60,8 @@ def test_a_guest_speaks_for_itself_only(wired: NetworkSubject, host: RealHost) -
     with Wire(wired, host, wired.subnet(wired.vpc())) as wire:
         mac, other = wire.port.mac, wire.stranger_mac
         honest = wire.speaks_as(mac, SENDER) | {
-            "asks for an address": udp(mac, ANYBODY, source_port=68, port=67),
+            "asks for an address": dhcp(mac, client=mac),
+            "asks again for its address": dhcp(mac, client=mac, source=SENDER),
             "asks whether an address is taken": arp(mac, ANYBODY),
         }
         refused = {
@@ -70,7 +71,9 @@ def test_a_guest_speaks_for_itself_only(wired: NetworkSubject, host: RealHost) -
             **wire.speaks_as(other, SENDER),
             **wire.speaks_as(other, OBSERVER),
             "says that its address is elsewhere": arp(mac, SENDER, sender_mac=other),
-            "asks for another": udp(other, ANYBODY, source_port=68, port=67),
+            "asks for another": dhcp(other, client=other),
+            "asks in another's name": dhcp(mac, client=other),
+            "gives up another's address": dhcp(mac, client=other, source=SENDER),
             "gives out addresses": udp(mac, SENDER, source_port=67, port=68),
             "gives out addresses to any port": udp(mac, SENDER, source_port=67, port=7007),
             "no source, no question": udp(mac, ANYBODY),

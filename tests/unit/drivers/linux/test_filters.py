@@ -119,4 +119,4 @@ def test_a_port_costs_few_elements() -> None:
         nic_id="nic-aaaaaaaa", subnet_id=subnet.subnet_id, mac=OWN_MAC, owner=OWNERS[0], addresses=("10.0.0.1",)
     )
     counted = Counter(each.set_name for each in port_elements("test", subnet, port, number_of))
-    assert counted == {"macs": 2, "sources": 2}
+    assert counted == {"macs": 2, "clients": 2, "sources": 2}
