@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from flask import Response
 from flask.views import MethodView
@@ -58,6 +59,12 @@ class NewRouteSchema(Schema):
     address = address_field()
 
 
+class RouteQuery(PageQuery):
+    FILTERS: ClassVar[Mapping[str, str]] = {"destination": "destination"}
+
+    destination = fields.String(validate=validate.Length(1, 64))
+
+
 class RouteBatchSchema(Schema):
     routes = fields.List(fields.Nested(NewRouteSchema), required=True, validate=validate.Length(1, MAX_ROUTES))
 
@@ -82,6 +89,13 @@ class DNSRecordSchema(ValueSchema):
     updated_at = Time()
 
 
+class DNSRecordQuery(PageQuery):
+    FILTERS: ClassVar[Mapping[str, str]] = {"type": "type"}
+
+    name = fields.String(validate=validate.Length(1, 254))
+    type = fields.String(validate=validate.OneOf(RECORD_TYPES))
+
+
 class NewDNSRecordSchema(Schema):
     name = fields.String(
         required=True,
@@ -104,7 +118,7 @@ _JOB = JobSchema()
 
 @blp.route("/vpcs/<vpc>/routes")
 class Routes(MethodView):
-    @blp.query(PageQuery)
+    @blp.query(RouteQuery)
     @blp.response(200, listing_schema(RouteSchema))
     def get(self, query: dict[str, Any], vpc: str) -> dict[str, Any]:
         """List a VPC's routes; those to its own subnets are there by themselves."""
@@ -150,7 +164,7 @@ class OneRoute(MethodView):
 
 @blp.route("/vpcs/<vpc>/dns_records")
 class DNSRecords(MethodView):
-    @blp.query(PageQuery)
+    @blp.query(DNSRecordQuery)
     @blp.response(200, listing_schema(DNSRecordSchema))
     def get(self, query: dict[str, Any], vpc: str) -> Response:
         """List a VPC's DNS records; names of instances are there by themselves."""

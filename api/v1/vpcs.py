@@ -32,7 +32,7 @@ blp = Blueprint("vpcs", __name__, description="Isolated address spaces, each wit
 MAX_SERVERS = 8
 MAX_FORWARDERS = 64
 _DOMAIN = validate.Length(1, 253)
-_LEASE_S = validate.Range(60, 31_536_000)
+_LEASE_S = validate.Range(120, 31_536_000)
 STATUSES = [status.value for status in NetworkStatus if status != NetworkStatus.DELETED]
 TRANSITIONS = [transition.value for transition in NetworkTransition]
 

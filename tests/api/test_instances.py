@@ -112,7 +112,7 @@ def test_everything_that_can_be_given(admin: Caller, cloud: Cloud) -> None:
     assert (made["name"], made["hostname"], made["zone"], made["key_pairs"]) == ("Büro 1", "office-1", "zone-2", ["me"])
     assert (made["nesting"], made["privileged"], made["root_disk_gib"]) == (True, True, 7)
     nic = made["nics"][0]
-    guest = cloud.metadata.of_guest(nic["network_id"], nic["address"])
+    guest = cloud.metadata.of_guest(nic["vpc_id"], nic["address"])
     assert guest is not None
     assert guest.user_data == b"\x00\xff"
     assert len(guest.authorized_keys) == 1

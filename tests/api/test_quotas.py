@@ -39,7 +39,7 @@ def in_use(**amounts: int) -> dict[str, int]:
     return {**NOTHING, **amounts}
 
 
-ONE = in_use(instances=1, vcpus=1, memory_mib=128, root_disk_gib=1)
+ONE = in_use(instances=1, vcpus=1, memory_mib=128, root_disk_gib=1, nics=1)
 
 
 def test_an_empty_project_has_the_defaults(member: Caller, admin: Caller) -> None:
@@ -209,7 +209,7 @@ def test_of_many_at_once_as_many_pass_as_there_is_room(tmp_path: Path, database_
         for thread in threads:
             thread.join()
         assert {code: codes.count(code) for code in set(codes)} == {202: 10, 201: 5, 403: 49}
-        assert used(member) == in_use(instances=10, vcpus=10, memory_mib=1280, root_disk_gib=10, key_pairs=5)
+        assert used(member) == in_use(instances=10, vcpus=10, memory_mib=1280, root_disk_gib=10, nics=10, key_pairs=5)
         with cloud.store.read() as connection:
             assert recount(connection) == []
         settle(cloud)

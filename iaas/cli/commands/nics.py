@@ -199,8 +199,8 @@ def parse_nic(text: str) -> NICSpec:
         address=single.get("address"),
         mac=single.get("mac"),
         name=single.get("name"),
-        secondary_addresses=secondary,
-        allowed_pairs=pairs,
+        secondary_addresses=tuple(secondary),
+        allowed_pairs=tuple(pairs),
     )
 
 

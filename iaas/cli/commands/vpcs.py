@@ -215,14 +215,14 @@ def delete_routes(
     """Remove routes of a VPC."""
     with session.client() as client:
         collection = client.vpcs.routes_of(vpc)
-        by_destination = {}
-        if any("/" in each for each in routes):
-            by_destination = {route.destination: route for route in collection.iterate()}
         found = []
         for each in routes:
-            if "/" in each and each not in by_destination:
+            if "/" not in each:
+                found.append(collection.get(each))
+            elif items := collection.list(destination=each).items:
+                found += items
+            else:
                 raise CommandError(f"VPC {vpc} has no route for {each}", ExitStatus.NOT_FOUND)
-            found.append(by_destination[each] if "/" in each else collection.get(each))
         actions = [route.delete() for route in found]
         finish(session, _routes(vpc), actions, wait=wait, wait_timeout_s=wait_timeout)
 

@@ -83,7 +83,15 @@ class FakeCloud:
             "memory_mib": 256,
             "image": "tiny",
             "key_pairs": [],
-            "nics": [{"id": "nic-1", "subnet_id": "net-1", "vpc_id": "vpc-1", "mac": "52:54:00:00:00:01", "address": "10.128.0.9"}],
+            "nics": [
+                {
+                    "id": "nic-1",
+                    "subnet_id": "net-1",
+                    "vpc_id": "vpc-1",
+                    "mac": "52:54:00:00:00:01",
+                    "address": "10.128.0.9",
+                }
+            ],
             "address": "10.128.0.9",
             "guest_ready_at": NOW,
             "created_at": NOW,
