@@ -201,6 +201,45 @@ def test_slow_senders_hold_nobody_up(driver: LoopbackNetworks, published: Publis
         assert b"/half" in slow.makefile("rb").read()
 
 
+def test_few_vpcs_cannot_keep_all_others_out(
+    driver: LoopbackNetworks, published: PublishedNetworks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(loop, "FAIR_SHARE", 2)
+    for vpc_id in ("vpc-one", "vpc-two"):
+        published.ensure_vpc(spec(vpc_id))
+    greedy = driver.port_of("vpc-one")
+    with ExitStack() as stack:
+        for number in range(4):
+            held = stack.enter_context(
+                socket.create_connection(("127.0.0.1", greedy), 20, (f"127.0.1.{number + 1}", 0))
+            )
+            held.sendall(b"GET /half")
+        with pytest.raises(OSError, match=r"reset|closed"):
+            ask(greedy, "/", ONE)
+        stack.enter_context(socket.create_connection(("127.0.0.1", driver.port_of("vpc-two")), 20, (TWO, 0)))
+        assert ask(driver.port_of("vpc-two"), "/", ONE)[0] == 200
+    wait_for(lambda: takes_connections(greedy), what="room for the first VPC")
+
+
+def takes_connections(port: int) -> bool:
+    """Return whether a listener takes connections again."""
+    try:
+        return ask(port, "/", ONE)[0] == 200
+    except OSError:
+        return False
+
+
+def test_who_says_nothing_is_hung_up(
+    driver: LoopbackNetworks, published: PublishedNetworks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("IDLE_CONNECTION_S", "LOOK_FOR_IDLE_EVERY_S"):
+        monkeypatch.setattr(loop, name, 0)
+    published.ensure_vpc(spec("vpc-one"))
+    with socket.create_connection(("127.0.0.1", driver.port_of("vpc-one")), timeout=20) as silent:
+        assert silent.recv(1) == b""
+
+
 def test_busy_tenant_apis_leave_metadata_alone(
     driver: LoopbackNetworks, servers: GuestServers, published: PublishedNetworks
 ) -> None:
