@@ -78,9 +78,9 @@ class VPCEntries:
                 if vpc_entries.count_routes(tx.connection, found.id) + len(wishes) > MAX_ROUTES:
                     raise _too_many("routes", MAX_ROUTES)
                 plans = _planned(tx, principal, found, wishes, prefixes)
-                ids = self._write_routes(tx, principal, found, plans, prefixes)
-            job = self._apply(tx, principal, found.id, {"routes_added": len(ids)})
-            return _written_routes(tx, found.id, ids), job
+                rows = self._write_routes(tx, principal, found, plans, prefixes)
+            job = self._apply(tx, principal, found.id, {"routes_added": len(rows)})
+            return _shown(tx, found.id, rows), job
 
         return self._store.write(work)
 
@@ -98,21 +98,22 @@ class VPCEntries:
         def work(tx: Tx) -> tuple[list[Route], Job]:
             with changed_vpc(tx, found.id, "replacing its routes"):
                 plans = _planned(tx, principal, found, wishes, prefixes)
-                old = {_key(row): row.id for row in vpc_entries.routes_of(tx.connection, found.id)}
+                old = {_key(row): row for row in vpc_entries.routes_of(tx.connection, found.id)}
                 kept = {key: old.pop(key) for key in [_key(plan) for plan in plans] if key in old}
                 new = [index for index, plan in enumerate(plans) if _key(plan) not in kept]
                 more = len(new) - len(old)
                 self._quotas.take(tx, principal.project_id, {"routes": more})
                 quotas.give(tx, principal.project_id, {"routes": -more})
-                vpc_entries.delete_routes(tx, list(old.values()))
-                shared.release_each(tx, list(old.values()))
+                gone = [row.id for row in old.values()]
+                vpc_entries.delete_routes(tx, gone)
+                shared.release_each(tx, gone)
                 made = self._write_routes(
                     tx, principal, found, [plans[index] for index in new], [prefixes[index] for index in new]
                 )
             job = self._apply(tx, principal, found.id, {"routes_added": len(new), "routes_removed": len(old)})
             fresh = dict(zip(new, made, strict=True))
-            ids = [fresh.get(index) or kept[_key(plan)] for index, plan in enumerate(plans)]
-            return _written_routes(tx, found.id, ids), job
+            rows = [fresh.get(index) or kept[_key(plan)] for index, plan in enumerate(plans)]
+            return _shown(tx, found.id, rows), job
 
         return self._store.write(work)
 
@@ -133,7 +134,7 @@ class VPCEntries:
 
     def _write_routes(
         self, tx: Tx, principal: Principal, vpc: VPC, plans: Sequence[RoutePlan], prefixes: Sequence[str]
-    ) -> list[str]:
+    ) -> list[Any]:
         ids = [self._ids.new(id_prefixes.ROUTE) for _ in plans]
         scope = f"route:{vpc.id}"
         wanted = [(plan.destination, route_id) for plan, route_id in zip(plans, ids, strict=True)]
@@ -149,13 +150,12 @@ class VPCEntries:
                 "project_id": principal.project_id,
                 "vpc_id": vpc.id,
                 "destination": plan.destination,
-                "target_type": plan.target_type,
+                "target_type": plan.target_type.value,
                 "target": plan.target,
             }
             for plan, route_id in zip(plans, ids, strict=True)
         ]
-        vpc_entries.add_routes(tx, rows)
-        return ids
+        return vpc_entries.add_routes(tx, rows)
 
     # -- DNS records --------------------------------------------------------------------------------------
 
@@ -268,10 +268,9 @@ def _planned(
     return plans
 
 
-def _written_routes(tx: Tx, vpc_id: str, ids: Sequence[str]) -> list[Route]:
-    rows = {row.id: row for row in vpc_entries.routes_of(tx.connection, vpc_id)}
+def _shown(tx: Tx, vpc_id: str, rows: Sequence[Any]) -> list[Route]:
     hops = NextHops(tx.connection, vpc_id)
-    return [_route(rows[route_id], hops) for route_id in ids]
+    return [_route(row, hops) for row in rows]
 
 
 def _check_number(wishes: Sequence[NewRoute], *, least: int) -> None:

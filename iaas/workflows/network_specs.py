@@ -53,7 +53,7 @@ def vpc_configuration(connection: Connection, vpc_id: str) -> dict[str, Any]:
         ],
         "routes": [
             {"destination": row.destination, "target_type": row.target_type, "target": row.target}
-            for row in vpc_entries.routes_of(connection, vpc_id)
+            for row in vpc_entries.leads_of(connection, vpc_id)
         ],
     }
 
@@ -100,9 +100,16 @@ class NextHops:
             for subnet in subnets.of_vpc(connection, vpc_id)
             if subnet.cidr is not None and subnet.status == NetworkStatus.ACTIVE and subnet.transition is None
         }
+        self._known: dict[tuple[str, str], str | None] = {}  # hundreds of routes lead to a handful of targets
 
     def of(self, target_type: str, target: str) -> str | None:
         """Return the address that a route's target means now; None when it has none in the VPC."""
+        key = (target_type, target)
+        if key not in self._known:
+            self._known[key] = self._look_up(target_type, target)
+        return self._known[key]
+
+    def _look_up(self, target_type: str, target: str) -> str | None:
         match RouteTarget(target_type):
             case RouteTarget.ADDRESS:
                 address = IPv4Address(target)

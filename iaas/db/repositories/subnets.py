@@ -21,6 +21,11 @@ _subnets = SubnetRow.__table__
 _COLUMNS = [column for column in _subnets.c if column.name != "applied"]
 
 _APPLIED = Prepared(select(_subnets.c.generation, _subnets.c.applied).where(_subnets.c.id == bindparam("id")))
+_BY_NAME = Prepared(
+    select(*_COLUMNS)
+    .where(_subnets.c.project_id == bindparam("project_id"), _subnets.c.name == bindparam("name"))
+    .order_by(_subnets.c.status == "failed", _subnets.c.created_at.desc())  # one that failed has lost its name
+)
 _GET = Prepared(select(*_COLUMNS).where(_subnets.c.id == bindparam("id")))
 _TURN = Prepared(select(_subnets.c.next_offset).where(_subnets.c.id == bindparam("id")).with_for_update())
 _BASIC = Prepared(select(*_COLUMNS).where(_subnets.c.zone == bindparam("zone"), _subnets.c.project_id.is_(None)))
@@ -50,11 +55,7 @@ def get(connection: Connection, subnet_id: str, *, project_id: str | None = None
 
 
 def find_by_name(connection: Connection, name: str, *, project_id: str) -> Subnet | None:
-    row = connection.execute(
-        select(*_COLUMNS)
-        .where(_subnets.c.project_id == project_id, _subnets.c.name == name)
-        .order_by(_subnets.c.status == "failed", _subnets.c.created_at.desc())
-    ).first()
+    row = _BY_NAME.first(connection, {"project_id": project_id, "name": name})
     return _subnet(row) if row else None
 
 

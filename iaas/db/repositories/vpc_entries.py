@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, select
@@ -15,20 +16,37 @@ from iaas.db.store import Tx
 _routes = RouteRow.__table__
 _records = DNSRecordRow.__table__
 
+_ROUTES_OF = Prepared(select(_routes).where(_routes.c.vpc_id == bindparam("vpc_id")).order_by(_routes.c.id))
+_LEADS_OF = Prepared(
+    select(_routes.c.destination, _routes.c.target_type, _routes.c.target)
+    .where(_routes.c.vpc_id == bindparam("vpc_id"))
+    .order_by(_routes.c.id)
+)
+_ROUTE = Prepared(select(_routes).where(_routes.c.id == bindparam("id"), _routes.c.vpc_id == bindparam("vpc_id")))
+_COUNT_ROUTES = Prepared(select(func.count().label("found")).where(_routes.c.vpc_id == bindparam("vpc_id")))
+_RECORDS_OF = Prepared(select(_records).where(_records.c.vpc_id == bindparam("vpc_id")).order_by(_records.c.id))
 _DELETE_ROUTE = Prepared(delete(RouteRow).where(_routes.c.id == bindparam("id")))
 
 
-def add_routes(tx: Tx, rows: list[dict[str, Any]]) -> None:
-    insert_rows(tx.connection, _routes, [{**row, "created_at": tx.now, "updated_at": tx.now} for row in rows])
+def add_routes(tx: Tx, rows: list[dict[str, Any]]) -> list[Any]:
+    """Write new routes and return their rows as they would be read."""
+    full = [{**row, "created_at": tx.now, "updated_at": tx.now} for row in rows]
+    insert_rows(tx.connection, _routes, full)
+    return [SimpleNamespace(**row) for row in full]
 
 
 def routes_of(connection: Connection, vpc_id: str) -> list[Any]:
     """Return the rows of all routes of a VPC, in the order of their ids."""
-    return list(connection.execute(select(_routes).where(_routes.c.vpc_id == vpc_id).order_by(_routes.c.id)))
+    return _ROUTES_OF.rows(connection, {"vpc_id": vpc_id})
+
+
+def leads_of(connection: Connection, vpc_id: str) -> list[Any]:
+    """Return of all routes of a VPC, in the same order, what the data plane needs: destination and target."""
+    return _LEADS_OF.rows(connection, {"vpc_id": vpc_id})
 
 
 def route(connection: Connection, vpc_id: str, route_id: str) -> Any | None:
-    return connection.execute(select(_routes).where(_routes.c.id == route_id, _routes.c.vpc_id == vpc_id)).first()
+    return _ROUTE.first(connection, {"id": route_id, "vpc_id": vpc_id})
 
 
 def list_routes(connection: Connection, listing: Listing, *, vpc_id: str) -> tuple[list[Any], str | None]:
@@ -51,7 +69,7 @@ def delete_routes(tx: Tx, route_ids: Sequence[str]) -> None:
 
 
 def count_routes(connection: Connection, vpc_id: str) -> int:
-    return int(connection.execute(select(func.count()).where(_routes.c.vpc_id == vpc_id)).scalar() or 0)
+    return int(_COUNT_ROUTES.first(connection, {"vpc_id": vpc_id}).found)
 
 
 def add_record(tx: Tx, **values: Any) -> None:
@@ -60,7 +78,7 @@ def add_record(tx: Tx, **values: Any) -> None:
 
 def records_of(connection: Connection, vpc_id: str) -> list[Any]:
     """Return the rows of all DNS records of a VPC, in the order of their ids."""
-    return list(connection.execute(select(_records).where(_records.c.vpc_id == vpc_id).order_by(_records.c.id)))
+    return _RECORDS_OF.rows(connection, {"vpc_id": vpc_id})
 
 
 def record(connection: Connection, vpc_id: str, record_id: str) -> Any | None:
@@ -73,10 +91,6 @@ def list_records(connection: Connection, listing: Listing, *, vpc_id: str) -> tu
 
 def delete_record(tx: Tx, record_id: str) -> bool:
     return delete_rows(tx.connection, _records, {"id": record_id}) == 1
-
-
-def count_records(connection: Connection, vpc_id: str) -> int:
-    return int(connection.execute(select(func.count()).where(_records.c.vpc_id == vpc_id)).scalar() or 0)
 
 
 def delete_all_of(tx: Tx, vpc_id: str) -> tuple[int, int]:

@@ -18,6 +18,11 @@ _vpcs = VPCRow.__table__
 _COLUMNS = [column for column in _vpcs.c if column.name != "applied"]
 
 _APPLIED = Prepared(select(_vpcs.c.generation, _vpcs.c.applied).where(_vpcs.c.id == bindparam("id")))
+_BY_NAME = Prepared(
+    select(*_COLUMNS)
+    .where(_vpcs.c.project_id == bindparam("project_id"), _vpcs.c.name == bindparam("name"))
+    .order_by(_vpcs.c.status == "failed", _vpcs.c.created_at.desc())  # one that failed has lost its name
+)
 _GET = Prepared(select(*_COLUMNS).where(_vpcs.c.id == bindparam("id")))
 _OF_ZONE = Prepared(select(*_COLUMNS).where(_vpcs.c.zone == bindparam("zone"), _vpcs.c.project_id.is_(None)))
 
@@ -42,11 +47,7 @@ def system_of(connection: Connection, zone: str) -> VPC | None:
 
 
 def find_by_name(connection: Connection, name: str, *, project_id: str) -> VPC | None:
-    row = connection.execute(
-        select(*_COLUMNS)
-        .where(_vpcs.c.project_id == project_id, _vpcs.c.name == name)
-        .order_by(_vpcs.c.status == "failed", _vpcs.c.created_at.desc())  # one that failed has lost its name
-    ).first()
+    row = _BY_NAME.first(connection, {"project_id": project_id, "name": name})
     return _vpc(row) if row else None
 
 
