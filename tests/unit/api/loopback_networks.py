@@ -14,6 +14,8 @@ from iaas.drivers.interface import (
     PortSpec,
     PortState,
     PortStatistics,
+    ProbeReport,
+    ProbeSpec,
     SubnetSpec,
     SubnetState,
     VPCSpec,
@@ -70,6 +72,9 @@ class LoopbackNetworks:
         return []
 
     def statistics(self, subnet_id: str, nic_id: str) -> PortStatistics | None:
+        return None
+
+    def probe(self, spec: ProbeSpec) -> ProbeReport | None:
         return None
 
     def on_link_lost(self, listener: LinkLostListener) -> None: ...
