@@ -150,7 +150,7 @@ class Cloud:
         self.subnets = SubnetService(store, ids, self.health, self._add_job, self.quotas)
         self.reservations = ReservationService(store, ids, self._add_job, self.quotas)
         self.nics = NICService(store, ids, backend, self.health, self._add_job, self.quotas)
-        self.reachability = ReachabilityService(store)
+        self.reachability = ReachabilityService(store, backend)
         self.jobs = JobService(store, self.signals, self.executor)
         self.events = EventService(store, clock, self.event_feed, config.event_retention)
         self.metadata = MetadataService(store)

@@ -49,7 +49,7 @@ from iaas.client.jobs import Job, Progress
 from iaas.client.nics import NIC, NO_ADDRESS, AllowedPair, NICSpec, NICStatistics
 from iaas.client.placement import Placement, PlacementRule
 from iaas.client.quotas import Quota, Quotas
-from iaas.client.reachability import AddressIn, Hop, Verdict
+from iaas.client.reachability import AddressIn, Hop, Observed, Sighting, Verdict
 from iaas.client.resource import UNSET, Resource
 from iaas.client.subnets import Subnet
 from iaas.client.vpc_entries import DNSRecord, NewRoute, Route, RoutesAction, RouteTarget
@@ -112,6 +112,7 @@ __all__ = [
     "NotCancellable",
     "NotFound",
     "NotSupported",
+    "Observed",
     "OutOfCapacity",
     "Page",
     "PermissionDenied",
@@ -130,6 +131,7 @@ __all__ = [
     "RouteTarget",
     "RoutesAction",
     "ServerError",
+    "Sighting",
     "Subnet",
     "Unauthenticated",
     "UnexpectedAnswer",

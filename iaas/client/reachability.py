@@ -1,4 +1,4 @@
-"""Would a packet arrive, and if not, what stops it?"""
+"""Does a packet arrive, and if not, what stops it?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from iaas.client.nics import NIC
-from iaas.client.resource import decode, reads_all
+from iaas.client.resource import decode, reads, reads_all
 
 if TYPE_CHECKING:
     from iaas.client.client import Client
@@ -37,13 +37,40 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """A packet was seen where ``place`` (a NIC's id, or a subnet's for its router's leg) meets the subnet.
+
+    ``leaves``: it went to the machine or router there; else it came from it.
+    """
+
+    direction: str = ""
+    place: str = ""
+    leaves: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What became of a packet that was really sent."""
+
+    answered: bool = False
+    next_hop: str = ""
+    next_hop_found: bool = False
+    refused_by: str | None = None
+    sightings: tuple[Sighting, ...] = field(default=(), metadata=reads_all(lambda data: decode(Sighting, data)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether a packet and its answer would arrive; ``reason`` and ``message`` say what decided."""
+    """Whether a packet and its answer arrive; ``reason`` and ``message`` say what decided.
+
+    ``path`` is what the rules say. ``observed`` is None where no packet was sent; else packets decide.
+    """
 
     reachable: bool = False
     reason: str = ""
     message: str = ""
     path: tuple[Hop, ...] = field(default=(), metadata=reads_all(lambda data: decode(Hop, data)))
+    observed: Observed | None = field(default=None, metadata=reads(lambda data: decode(Observed, data)))
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -67,7 +94,9 @@ class Reachability:
         source_address: str | None = None,
         target_address: str | None = None,
     ) -> Verdict:
-        """Return whether a packet of ``source`` reaches ``target``, and its answer ``source``. Nothing is sent.
+        """Return whether a packet of ``source`` reaches ``target``, and its answer ``source``.
+
+        The real backend sends one, as the source's machine would, if that runs.
 
         Args:
             source_address: that the source speaks with: its first one when absent; may be a reserved or foreign one.

@@ -80,7 +80,8 @@ class Planner:
         placement = resolve(connection, principal, wish.placement, prefix)
         host = placement.host if placement is not None else None
         zones = self._once("zones", None, lambda: catalog.zone_names(connection))
-        zone = wish.zone or (host.zone if host is not None else self._zone_of_nics(wish, prefix) or next(iter(zones), ""))
+        nics_zone = self._zone_of_nics(wish, prefix) if wish.zone is None and host is None else None
+        zone = wish.zone or (host.zone if host is not None else nics_zone or next(iter(zones), ""))
         if zone not in zones:
             raise _invalid(prefix + "zone", "not_found", f"there is no zone {zone}; there are {', '.join(zones)}")
         if host is not None and host.zone != zone:

@@ -147,7 +147,8 @@ def test_a_route_whose_target_is_gone_leads_nowhere(admin: Caller, cloud: Cloud)
 
 def ask(caller: Caller, source: Any, target: Any, **more: Any) -> Any:
     verdict = caller.send("POST", "/v1/reachability", {"source": source, "target": target, **more}, status=200)
-    assert verdict.keys() == {"reachable", "reason", "message", "path"}
+    assert verdict.keys() == {"reachable", "reason", "message", "path", "observed"}
+    assert verdict["observed"] is None  # nothing can be sent in the simulation
     for hop in verdict["path"]:
         assert hop.keys() == {"direction", "element", "id", "passed", "rule", "detail"}
     return verdict

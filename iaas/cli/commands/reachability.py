@@ -10,7 +10,7 @@ import typer
 from iaas.cli.exit_status import CommandError, ExitStatus, printable
 from iaas.cli.output import Column, write_json, write_table
 from iaas.cli.session import Session, command
-from iaas.client import NIC, AddressIn, Client, Hop, NotFound
+from iaas.client import NIC, AddressIn, Client, Hop, NotFound, Sighting
 
 _COLUMNS = (
     Column[Hop]("WAY", lambda hop: "there" if hop.direction == "forward" else "back"),
@@ -18,6 +18,10 @@ _COLUMNS = (
     Column[Hop]("PASSED", lambda hop: hop.passed),
     Column[Hop]("RULE", lambda hop: hop.rule),
     Column[Hop]("DETAIL", lambda hop: hop.detail),
+)
+_SEEN = (
+    Column[Sighting]("WAY", lambda seen: seen.direction),
+    Column[Sighting]("SEEN", lambda seen: f"{'going to' if seen.leaves else 'coming from'} {seen.place}"),
 )
 _END_HELP = "An instance, a NIC, or VPC/ADDRESS."
 
@@ -34,9 +38,9 @@ def reachability(
     port: Annotated[int | None, typer.Option("--port", "-p", min=1, max=65535, help="Of the target.")] = None,
     protocol: Annotated[str | None, typer.Option(help="icmp, tcp or udp; tcp when a port is given.")] = None,
 ) -> None:
-    """Say whether a packet would arrive, and its answer come back; nothing is sent.
+    """Say whether a packet arrives, and its answer comes back. The real backend sends one.
 
-    The exit status is 1 when it would not.
+    The exit status is 1 when it does not.
 
     iaas reachability web-1 db-1 --port 5432
     """
@@ -49,6 +53,9 @@ def reachability(
         sys.stdout.write(f"{word} ({verdict.reason}): {printable(verdict.message)}\n")
         if verdict.path:
             write_table(_COLUMNS, verdict.path)
+        if verdict.observed is not None:
+            sys.stdout.write("seen on its way:\n")
+            write_table(_SEEN, verdict.observed.sightings)
     if not verdict.reachable:
         raise typer.Exit(ExitStatus.ERROR)
 

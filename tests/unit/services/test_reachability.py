@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from iaas.cloud import Cloud
+from iaas.drivers.interface import NetworkCapability, ProbeReport, ProbeSpec, Sighting
 from iaas.kernel.errors import InvalidInput
 from iaas.reachability import Protocol, Reason, Rule, Verdict
 from iaas.resources.instances import Instance
 from iaas.resources.networks import NewNIC, NewRoute, Pair
+from iaas.services.reachability import Answer
 from tests.factories import create, open_cloud, operator, principal_in, settle
 from tests.unit.services.networks import done, field_of, make_nic, make_subnet, make_vpc
 
@@ -35,7 +38,10 @@ def machine(cloud: Cloud, subnet: str, address: str, **nic: Any) -> Instance:
 
 
 def ask(cloud: Cloud, source: Any, target: Any, **more: Any) -> Verdict:
-    return cloud.reachability.ask(operator(cloud), source=source, target=target, **more)
+    answer = cloud.reachability.ask(operator(cloud), source=source, target=target, **more)
+    assert answer.observed is None  # nothing can be sent in the simulation
+    assert (answer.reachable, answer.reason) == (answer.verdict.reachable, answer.verdict.reason.value)
+    return answer.verdict
 
 
 def test_instances_of_two_subnets_reach_each_other(cloud: Cloud) -> None:
@@ -90,3 +96,41 @@ def test_a_nic_of_another_project_is_not_there(cloud: Cloud) -> None:
     with pytest.raises(InvalidInput) as refused:
         cloud.reachability.ask(stranger, source=web.id, target=web.id)
     assert field_of(refused) == ("source.nic", "not_found")
+
+
+def observed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, report: ProbeReport, **more: Any) -> Answer:
+    """Ask from web to db on a backend that sends packets, and sees this."""
+    [web], [db] = machine(cloud, "web", "10.0.1.10").nics, machine(cloud, "db", "10.0.2.10").nics
+    asked: list[ProbeSpec] = []
+    networks = type(cloud.backend.networks)
+    monkeypatch.setattr(networks, "capabilities", networks.capabilities | {NetworkCapability.PROBE})
+    seen = replace(report, sightings=tuple(replace(one, place=db.id) for one in report.sightings))
+
+    def probe(_: object, spec: ProbeSpec) -> ProbeReport:
+        asked.append(spec)
+        return seen
+
+    monkeypatch.setattr(networks, "probe", probe)
+    answer = cloud.reachability.ask(operator(cloud), source=web.id, target=db.id, **more)
+    assert [(spec.nic_id, spec.source_address, spec.target) for spec in asked] == [(web.id, "10.0.1.10", "10.0.2.10")]
+    assert answer.observed == seen
+    return answer
+
+
+ANSWERED = ProbeReport(answered=True, next_hop="10.0.1.1", next_hop_found=True)
+LOST = replace(ANSWERED, answered=False, sightings=(Sighting(place="", leaves=True, is_back=False),))
+
+
+def test_where_packets_are_sent_they_decide(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = observed(cloud, monkeypatch, ANSWERED)
+    assert (answer.reachable, answer.reason) == (True, "delivered")
+
+
+def test_a_guest_that_does_not_answer_is_named_as_the_last_place(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = observed(cloud, monkeypatch, LOST)
+    assert (answer.reachable, answer.reason, answer.verdict.reachable) == (False, "observed", True)
+    assert "seen last going to nic-" in answer.message
+
+
+def test_a_datagram_need_not_be_answered(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert observed(cloud, monkeypatch, LOST, protocol=Protocol.UDP, port=53).reachable
