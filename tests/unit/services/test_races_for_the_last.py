@@ -68,9 +68,15 @@ def test_what_a_resize_would_grow_by_is_taken_by_one(clouds: Sequence[Cloud]) ->
     assert_right(clouds)
 
 
+def make_small(cloud: Cloud) -> None:
+    """Leave the basic subnets room for a handful of addresses."""
+    few = {"cidr": "10.64.0.0/28", "dhcp_last": "10.64.0.14"}
+    cloud.store.write(lambda tx: tx.connection.execute(update(SubnetRow).values(few)))
+
+
 def test_the_last_addresses_go_to_as_many_as_there_are(clouds: Sequence[Cloud]) -> None:
     first = clouds[0]
-    first.store.write(lambda tx: tx.connection.execute(update(SubnetRow).values(cidr="10.64.0.0/28", dhcp_last="10.64.0.14")))
+    make_small(first)
     assert race(clouds, [creates] * RACERS) == {"won": ADDRESSES, "OutOfCapacity": RACERS - ADDRESSES}
     assert len({nic.address for each in everything(first) for nic in each.nics}) == ADDRESSES
     assert_right(clouds)
@@ -79,7 +85,7 @@ def test_the_last_addresses_go_to_as_many_as_there_are(clouds: Sequence[Cloud]) 
 def test_an_address_that_comes_back_is_held_by_one(clouds: Sequence[Cloud]) -> None:
     """A recovered machine wants the address that it had; new ones may get it first."""
     first = clouds[0]
-    first.store.write(lambda tx: tx.connection.execute(update(SubnetRow).values(cidr="10.64.0.0/28", dhcp_last="10.64.0.14")))
+    make_small(first)
     for cloud in clouds:
         cloud.instances.retention_s = 7200
     for _ in range(ROUNDS):
