@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -14,13 +16,16 @@ from werkzeug.test import Client, EnvironBuilder, TestResponse, run_wsgi_app
 from iaas.api import access
 from iaas.api.inside import tenant_api
 from iaas.api.inside.rate_limits import RateLimit
+from iaas.api.inside.servers import GuestServers
 from iaas.api.inside.tenant_api import TenantAPI
 from iaas.cloud import Cloud
+from iaas.drivers.interface import SERVICE_ADDRESS
 from iaas.kernel.log_scope import current_scope
 from iaas.resources.common import Role
 from tests.api.calling import NEW, check_problem
 from tests.api.guest_places import make_vpc, put
-from tests.factories import TOKEN, create, principal_in, settle
+from tests.factories import TOKEN, create, principal_in, settle, wait_for
+from tests.unit.api.loopback_networks import LoopbackNetworks
 
 VPC = "vpc-test0001"
 ADDRESS = "10.0.0.5"
@@ -267,6 +272,32 @@ def test_exec_without_a_place_is_refused(cloud: Cloud, api: TenantAPI, guest: Gu
             stack.callback(Stream(api, member_token).body.close)
         assert guest.status("POST", path, json={"command": ["true"]}) == 429
     assert guest.status("POST", path, json={"command": ["true"]}) == 200
+
+
+def test_a_stream_by_the_wire_tells_at_once_and_ends_with_its_client(
+    cloud: Cloud, api: TenantAPI, guest: Guest, member_token: str
+) -> None:
+    driver, servers = LoopbackNetworks(), GuestServers()
+    servers.connect_api(api)
+    servers.serve(VPC, driver)
+    head = ["GET /v1/events HTTP/1.1", "Host: x", "Accept: text/event-stream", f"Authorization: Bearer {member_token}"]
+    try:
+        address = ("127.0.0.1", driver.port_of(VPC, SERVICE_ADDRESS))
+        with socket.create_connection(address, timeout=20) as follower, follower.makefile("rb") as lines:
+            follower.sendall("\r\n".join([*head, "", ""]).encode())
+            assert next(line for line in lines if line.startswith(b"retry:"))
+            made = guest.send("POST", "/v1/instances", NEW, status=202)["instance"]["id"].encode()
+            assert next(line for line in lines if line.startswith(b"data:") and made in line)
+            assert api._slow._all == 1
+
+        def is_noticed() -> bool:
+            guest.send("POST", "/v1/key_pairs", {"name": f"key-{next(numbers)}"}, status=201)  # something to tell
+            return api._slow._all == 0
+
+        numbers = itertools.count()
+        wait_for(is_noticed, what="the follower's end to be noticed")
+    finally:
+        servers.close()
 
 
 # -- the log ------------------------------------------------------------------------------------------------
