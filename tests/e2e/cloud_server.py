@@ -73,11 +73,9 @@ class CloudServer:
 
     def cli(self, *arguments: str, timeout_s: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the command line as a user would, with this server's credentials file in the environment."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("IAAS_")}
-        environment["IAAS_CREDENTIALS"] = str(self.credentials_file)
         done = subprocess.run(
             [sys.executable, "-m", "iaas.cli", *arguments],
-            env=environment,
+            env=self._user_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -87,6 +85,21 @@ class CloudServer:
         if check:
             assert done.returncode == 0, f"iaas {' '.join(arguments)}: {done.stderr}"
         return done
+
+    def start_cli(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command that goes on until it is ended; the caller does so. Both its streams are in ``stdout``."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "iaas.cli", *arguments],
+            env=self._user_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def _user_environment(self) -> dict[str, str]:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("IAAS_")}
+        return {**environment, "IAAS_CREDENTIALS": str(self.credentials_file)}
 
     def curl(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Ask the API by curl and return its JSON."""
