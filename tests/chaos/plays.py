@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from iaas.cloud import Cloud
@@ -11,18 +10,23 @@ from iaas.db.repositories import jobs
 from iaas.db.repositories.query import Listing
 from iaas.resources.instances import Instance, InstanceStatus
 from iaas.resources.jobs import Job, JobStatus
-from tests.factories import instance_row, job_of, operator, settle, wish
+from iaas.resources.networks import NewNIC
+from tests.chaos import network_plays
+from tests.chaos.stage import Play, Stage, Subject, create, row_of, running, status_of, stopped
+from tests.factories import job_of, operator
 
 S = InstanceStatus
+
+_PORT = ("ensure_vpc", "ensure_subnet", "ensure_port")
 
 # Which driver calls each step makes, by the names that the simulation's faults have.
 CALLS: dict[tuple[str, str], tuple[str, ...]] = {
     ("instance.create", "ensure_image"): ("ensure_image",),
-    ("instance.create", "ensure_network"): ("ensure_network", "ensure_port"),
+    ("instance.create", "ensure_network"): _PORT,
     ("instance.create", "ensure_machine"): ("ensure_machine",),
     ("instance.create", "start_machine"): ("start_machine",),
     ("instance.create", "await_running"): ("inspect_machine",),
-    ("instance.start", "ensure_network"): ("ensure_network", "ensure_port"),
+    ("instance.start", "ensure_network"): _PORT,
     ("instance.start", "start_machine"): ("start_machine",),
     ("instance.start", "await_running"): ("inspect_machine",),
     ("instance.stop", "ask_guest"): ("inspect_machine", "stop_machine"),
@@ -38,97 +42,71 @@ CALLS: dict[tuple[str, str], tuple[str, ...]] = {
     ("instance.delete", "remove_machine"): ("remove_machine",),
     ("instance.delete", "remove_ports"): ("remove_port",),
     ("instance.retire", "cut_power"): ("stop_machine",),
+    ("instance.retire", "let_nics_go"): ("detach_nic",),
     ("instance.retire", "remove_ports"): ("remove_port",),
     ("instance.purge", "remove_machine"): ("remove_machine",),
-    ("instance.recover", "ensure_network"): ("ensure_network", "ensure_port"),
+    ("instance.recover", "ensure_network"): _PORT,
     ("instance.recover", "find_machine"): ("inspect_machine",),
     ("instance.recover", "set_macs"): ("set_macs",),
     ("instance.watch_guest", "await_guest"): ("inspect_machine", "is_guest_ready"),
+    ("nic.attach", "ensure_port"): _PORT,
+    ("nic.attach", "attach_nic"): ("attach_nic",),
+    ("nic.detach", "detach_nic"): ("detach_nic",),
+    ("nic.detach", "remove_port"): ("remove_port",),
+    ("nic.apply", "ensure_port"): _PORT,
+    ("nic.replug", "replug_nic"): ("replug_nic",),
+    ("vpc.create", "ensure_vpc"): ("ensure_vpc",),
+    ("vpc.apply", "ensure_vpc"): ("ensure_vpc",),
+    ("vpc.delete", "remove_vpc"): ("remove_vpc",),
+    ("subnet.create", "ensure_subnet"): ("ensure_vpc", "ensure_subnet"),
+    ("subnet.apply", "ensure_subnet"): ("ensure_vpc", "ensure_subnet"),
+    ("subnet.join", "ensure_subnet"): ("ensure_vpc", "ensure_subnet"),
+    ("subnet.join", "ensure_ports"): ("ensure_port",),
+    ("subnet.leave", "ensure_subnet"): ("ensure_subnet",),
+    ("subnet.leave", "ensure_ports"): ("ensure_port",),
+    ("subnet.delete", "remove_subnet"): ("remove_subnet",),
 }
+
+# Ports are tried once more without addresses when one is refused: they may have changed addresses among each other.
+STRIKES = {("subnet.join", "ensure_ports"): 2, ("subnet.leave", "ensure_ports"): 2}
 
 
 EVERY_CALL = [(action, step, call) for (action, step), calls in CALLS.items() for call in calls]
 LAST_CALL = {action: (step, call) for action, step, call in EVERY_CALL}
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Where a play is played.
-
-    Args:
-        settle: lets the cloud work until all is at rest (with ``awaits_guests`` also those who watch for guests).
-        stop_timeout_s: how long a guest is asked to stop before its power is cut.
-    """
-
-    cloud: Cloud
-    kind: str = "container"
-    settle: Callable[[Cloud], None] = settle
-    awaits_guests: bool = True
-    stop_timeout_s: float = 60
-
-    def rest(self) -> None:
-        self.settle(self.cloud)
-
-
-@dataclass(frozen=True)
-class Play:
-    """``begin`` accepts the action; ``done`` and ``failed`` are the statuses that it may end in."""
-
-    prepare: Callable[[Stage], Instance | None]
-    begin: Callable[[Stage, Instance | None], tuple[Instance, Job]]
-    done: frozenset[InstanceStatus]
-    failed: frozenset[InstanceStatus]
-
-
-def play(action: str, stage: Stage) -> tuple[Instance, Job]:
+def play(action: str, stage: Stage) -> tuple[Subject, Job]:
     """Prepare and begin the play of an action; return what was accepted."""
     it = PLAYS[action]
     return it.begin(stage, it.prepare(stage))
 
 
-def _create(stage: Stage, _instance: Instance | None = None) -> tuple[Instance, Job]:
-    return stage.cloud.instances.create(operator(stage.cloud), [wish(kind=stage.kind)])[0]
-
-
-def _running(stage: Stage) -> Instance:
-    instance, _ = _create(stage)
-    stage.rest()
-    assert instance_row(stage.cloud, instance.id).status == S.RUNNING
+def _with_nic_of_its_own(stage: Stage) -> Instance:
+    instance = running(stage)
+    nic = stage.cloud.nics.create(operator(stage.cloud), NewNIC(subnet=f"basic-{instance.zone}"))
+    network_plays.attach(stage, instance, nic)
     return instance
 
 
-def _stopped(stage: Stage) -> Instance:
-    instance = _running(stage)
-    stage.cloud.instances.stop(operator(stage.cloud), instance.id, force=True)
-    stage.rest()
-    assert instance_row(stage.cloud, instance.id).status == S.STOPPED
-    return instance
-
-
-def _retire(stage: Stage, instance: Instance | None) -> tuple[Instance, Job]:
+def _retire(stage: Stage, instance: Instance) -> tuple[Instance, Job]:
     stage.cloud.instances.retention_s = 7200
-    return stage.cloud.instances.delete(operator(stage.cloud), _id(instance))
+    return stage.cloud.instances.delete(operator(stage.cloud), instance.id)
 
 
 def _retained(stage: Stage) -> Instance:
-    instance, _ = _retire(stage, _running(stage))
+    instance, _ = _retire(stage, running(stage))
     stage.rest()
-    assert instance_row(stage.cloud, instance.id).deleted_at is not None
+    assert row_of(stage.cloud, instance.id).deleted_at is not None
     return instance
 
 
-def _id(instance: Instance | None) -> str:
-    assert instance is not None
-    return instance.id
-
-
-def _act(verb: str, **options: Any) -> Callable[[Stage, Instance | None], tuple[Instance, Job]]:
+def _act(verb: str, **options: Any) -> Callable[[Stage, Instance], tuple[Instance, Job]]:
     """Return a ``begin`` that asks the service for the verb; stops and restarts with the stage's patience."""
 
-    def begin(stage: Stage, instance: Instance | None) -> tuple[Instance, Job]:
+    def begin(stage: Stage, instance: Instance) -> tuple[Instance, Job]:
         patience = {"timeout_s": stage.stop_timeout_s} if verb in ("stop", "restart") else {}
         accepted: tuple[Instance, Job] = getattr(stage.cloud.instances, verb)(
-            operator(stage.cloud), _id(instance), **patience, **options
+            operator(stage.cloud), instance.id, **patience, **options
         )
         return accepted
 
@@ -140,17 +118,18 @@ _STOPPED = frozenset({S.STOPPED})
 _DELETED = frozenset({S.DELETED})
 
 PLAYS: dict[str, Play] = {
-    "instance.create": Play(lambda _: None, _create, _RUNNING, frozenset({S.FAILED})),
-    "instance.start": Play(_stopped, _act("start"), _RUNNING, _STOPPED),
-    "instance.stop": Play(_running, _act("stop"), _STOPPED, _RUNNING | _STOPPED),
-    "instance.restart": Play(_running, _act("restart"), _RUNNING, _RUNNING | _STOPPED),
-    "instance.resize": Play(_stopped, _act("resize", vcpus=3, memory_mib=64), _STOPPED, _STOPPED),
-    "instance.rebuild": Play(_running, _act("rebuild"), _RUNNING, _RUNNING | _STOPPED),
-    "instance.delete": Play(_running, _act("delete", purge=True), _DELETED, frozenset({S.FAILED})),
-    "instance.retire": Play(_running, _retire, _DELETED, _RUNNING | _STOPPED),
+    "instance.create": Play(lambda _: None, create, _RUNNING, frozenset({S.FAILED})),
+    "instance.start": Play(stopped, _act("start"), _RUNNING, _STOPPED),
+    "instance.stop": Play(running, _act("stop"), _STOPPED, _RUNNING | _STOPPED),
+    "instance.restart": Play(running, _act("restart"), _RUNNING, _RUNNING | _STOPPED),
+    "instance.resize": Play(stopped, _act("resize", vcpus=3, memory_mib=64), _STOPPED, _STOPPED),
+    "instance.rebuild": Play(running, _act("rebuild"), _RUNNING, _RUNNING | _STOPPED),
+    "instance.delete": Play(_with_nic_of_its_own, _act("delete", purge=True), _DELETED, frozenset({S.FAILED})),
+    "instance.retire": Play(_with_nic_of_its_own, _retire, _DELETED, _RUNNING | _STOPPED),
     "instance.purge": Play(_retained, _act("delete", purge=True), _DELETED, _DELETED),
     "instance.recover": Play(_retained, _act("recover"), _STOPPED, _DELETED),
-    "instance.watch_guest": Play(lambda _: None, _create, _RUNNING, _RUNNING),
+    "instance.watch_guest": Play(lambda _: None, create, _RUNNING, _RUNNING),
+    **network_plays.PLAYS,
 }
 
 
@@ -165,13 +144,13 @@ def play_job(cloud: Cloud, action: str, accepted: Job) -> Job:
     return found[0]
 
 
-def assert_done(stage: Stage, action: str, instance: Instance, accepted: Job) -> None:
+def assert_done(stage: Stage, action: str, subject: Subject, accepted: Job) -> None:
     job = play_job(stage.cloud, action, accepted)
     assert job.status == JobStatus.SUCCEEDED, job.error
-    row = instance_row(stage.cloud, instance.id)
-    assert row.status in PLAYS[action].done
-    assert row.transition is None
-    if row.status == S.RUNNING and stage.awaits_guests:
+    assert status_of(stage.cloud, subject.id) in PLAYS[action].done
+    row = row_of(stage.cloud, subject.id)
+    assert row is None or row.transition is None
+    if status_of(stage.cloud, subject.id) == S.RUNNING and stage.awaits_guests:
         assert row.guest_ready_at is not None
     if action == "instance.resize":
         assert (row.vcpus, row.memory_mib, row.flavor) == (3, 64, None)
@@ -179,12 +158,14 @@ def assert_done(stage: Stage, action: str, instance: Instance, accepted: Job) ->
         assert row.disk_generation == 1
 
 
-def assert_failed(stage: Stage, action: str, instance: Instance, accepted: Job) -> None:
+def assert_failed(stage: Stage, action: str, subject: Subject, accepted: Job) -> None:
     job = play_job(stage.cloud, action, accepted)
     assert job.status == JobStatus.FAILED
     assert job.error is not None
     assert job.error.message
-    row = instance_row(stage.cloud, instance.id)
-    assert row.status in PLAYS[action].failed
+    row = row_of(stage.cloud, subject.id)
+    status = status_of(stage.cloud, subject.id)
+    assert status in PLAYS[action].failed
     assert row.transition is None
-    assert (row.failure is not None) == (row.status == S.FAILED)
+    if hasattr(row, "failure"):  # NICs do not rest as failed
+        assert (row.failure is not None) == (status == S.FAILED)

@@ -23,7 +23,7 @@ from iaas.drivers.sim.faults import OPERATIONS, Faults, When
 from iaas.kernel.clock import CloudClock
 from iaas.kernel.ids import IdSource
 from tests.chaos.hooks import Around, wrapped
-from tests.chaos.plays import Stage
+from tests.chaos.stage import Stage
 from tests.factories import CREDENTIALS, wait_for
 
 SETTLE_TIMEOUT_S = 240.0

@@ -9,37 +9,51 @@ from typing import Any
 
 import pytest
 
-from iaas.cloud import Cloud
 from iaas.drivers.interface import BackendDownError, PermanentError, TransientError
 from iaas.drivers.sim.faults import When
-from iaas.resources.instances import Instance
 from iaas.workflows import WORKFLOWS
 from iaas.workflows.deadlines import STEP_DEADLINES_S
+from tests.chaos.clearing import clear
 from tests.chaos.hooks import Striker, effects, every_step, install, twice, undos
 from tests.chaos.plays import (
     CALLS,
     EVERY_CALL,
     LAST_CALL,
     PLAYS,
-    Stage,
+    STRIKES,
     assert_done,
     assert_failed,
     play,
     play_job,
 )
+from tests.chaos.stage import Stage, row_of
 from tests.chaos.victim import Death, die
-from tests.factories import (
-    assert_consistent,
-    claims,
-    instance_row,
-    open_cloud,
-    operator,
-    settle,
-    used_capacity,
-    world,
-)
+from tests.factories import assert_consistent, open_cloud, settle, world
 
 WHENS: tuple[When, ...] = ("before", "after")
+
+# The driver call that the undo of a step makes, by the step's name.
+UNDO_CALLS = {
+    "ensure_network": "remove_port",
+    "remove_ports": "ensure_port",
+    "ensure_machine": "remove_machine",
+    "start_machine": "stop_machine",
+    "resize_machine": "resize_machine",
+    "let_nics_go": "attach_nic",
+    "ensure_port": "remove_port",
+    "attach_nic": "detach_nic",
+    "detach_nic": "attach_nic",
+    "remove_port": "ensure_port",
+    "ensure_vpc": "remove_vpc",
+    "ensure_subnet": "remove_subnet",
+}
+
+
+def last_call_fails(action: str) -> Striker:
+    """Return what lets the last effect of an action fail for good once it has happened."""
+    step, call = LAST_CALL[action]
+    count = STRIKES.get((action, step), 1)
+    return Striker(action, step, call, "after", PermanentError("it broke"), count=count)
 
 
 def test_plays_and_calls_cover_every_workflow() -> None:
@@ -53,17 +67,18 @@ def test_plays_and_calls_cover_every_workflow() -> None:
 def test_a_step_that_fails_for_good(
     monkeypatch: pytest.MonkeyPatch, action: str, step: str, call: str, when: When, blocking: bool
 ) -> None:
-    striker = Striker(action, step, call, when, PermanentError("it broke"))
+    count = STRIKES.get((action, step), 1)
+    striker = Striker(action, step, call, when, PermanentError("it broke"), count=count)
     install(monkeypatch, striker)
     with open_cloud(blocking=blocking) as cloud:
         stage = Stage(cloud)
-        instance, job = play(action, stage)
+        subject, job = play(action, stage)
         settle(cloud)
         assert striker.struck == [(action, step)]
         assert world(cloud).faults.waiting() == 0
-        assert_failed(stage, action, instance, job)
+        assert_failed(stage, action, subject, job)
         assert_consistent(cloud)
-        remove(cloud, instance)
+        clear(stage)
 
 
 @pytest.mark.parametrize("when", WHENS)
@@ -75,13 +90,13 @@ def test_a_step_that_fails_for_a_while(
     install(monkeypatch, striker)
     with open_cloud() as cloud:
         stage = Stage(cloud)
-        instance, job = play(action, stage)
+        subject, job = play(action, stage)
         settle(cloud)
         # A lost answer strikes less often where the next attempt finds the work done and makes no such call again.
         assert set(striker.struck) == {(action, step)}
         assert len(striker.struck) == 3 or (when == "after" and step == "ask_guest")
         world(cloud).faults.clear()
-        assert_done(stage, action, instance, job)
+        assert_done(stage, action, subject, job)
         assert_consistent(cloud)
 
 
@@ -93,7 +108,7 @@ def test_a_step_that_fails_until_its_deadline(
     install(monkeypatch, striker)
     with open_cloud() as cloud:
         stage = Stage(cloud)
-        instance, job = play(action, stage)
+        subject, job = play(action, stage)
         began_at = cloud.clock.now()
         settle(cloud)
         limit_s = STEP_DEADLINES_S[(action, step)]
@@ -103,9 +118,9 @@ def test_a_step_that_fails_until_its_deadline(
         assert failed.error.code == "backend_unavailable"
         assert f"{limit_s:g} s" in failed.error.message
         world(cloud).faults.clear()
-        row = instance_row(cloud, instance.id)
+        row = row_of(cloud, subject.id)
         assert row.transition is None
-        remove(cloud, instance)
+        clear(stage)
 
 
 @pytest.mark.parametrize("action", sorted(WORKFLOWS))
@@ -113,15 +128,15 @@ def test_everything_that_may_run_twice_does(monkeypatch: pytest.MonkeyPatch, act
     install(monkeypatch, twice)
     with open_cloud() as cloud:
         stage = Stage(cloud)
-        instance, job = play(action, stage)
+        subject, job = play(action, stage)
         settle(cloud)
-        assert_done(stage, action, instance, job)
+        assert_done(stage, action, subject, job)
         assert_consistent(cloud)
 
 
 @pytest.mark.parametrize("action", sorted({action for action, _ in undos()}))
 def test_everything_that_is_undone_is_undone_twice(monkeypatch: pytest.MonkeyPatch, action: str) -> None:
-    last = Striker(action, *LAST_CALL[action], "after", PermanentError("it broke"))
+    last = last_call_fails(action)
     undone: list[str] = []
 
     def around(action: str, step: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
@@ -132,12 +147,12 @@ def test_everything_that_is_undone_is_undone_twice(monkeypatch: pytest.MonkeyPat
     install(monkeypatch, around)
     with open_cloud() as cloud:
         stage = Stage(cloud)
-        instance, job = play(action, stage)
+        subject, job = play(action, stage)
         settle(cloud)
         assert undone == [step for each, step in reversed(undos()) if each == action]
-        assert_failed(stage, action, instance, job)
+        assert_failed(stage, action, subject, job)
         assert_consistent(cloud)
-        remove(cloud, instance)
+        clear(stage)
 
 
 @pytest.mark.parametrize("blocking", [False, True], ids=["inline", "pool"])
@@ -148,47 +163,30 @@ def test_a_process_killed_while_it_undoes(tmp_path: Path, action: str, step: str
     with open_cloud(tmp_path, clock=remains.clock, blocking=blocking, seed=2) as second:
         assert second.executor.recover() == 1
         settle(second)
-        instance, job = remains.of(second)
-        assert_failed(Stage(second), action, instance, job)
+        stage = Stage(second)
+        subject, job = remains.of(second)
+        assert_failed(stage, action, subject, job)
         failed = play_job(second, action, job)
         assert failed.error is not None
         assert "it broke" in failed.error.message
         assert_consistent(second)
-        remove(second, instance)
+        clear(stage)
 
 
 @pytest.mark.parametrize(("action", "step"), undos())
 def test_an_undo_that_fails_for_a_while(monkeypatch: pytest.MonkeyPatch, action: str, step: str) -> None:
-    last = Striker(action, *LAST_CALL[action], "after", PermanentError("it broke"))
-    undo_calls = {
-        "undo ensure_network": "remove_port",
-        "undo remove_ports": "ensure_port",
-        "undo ensure_machine": "remove_machine",
-        "undo start_machine": "stop_machine",
-        "undo resize_machine": "resize_machine",
-    }
+    last = last_call_fails(action)
     undo = f"undo {step}"
-    stubborn = Striker(action, undo, undo_calls[undo], "before", TransientError("not now"), count=5)
+    stubborn = Striker(action, undo, UNDO_CALLS[step], "before", TransientError("not now"), count=5)
     install(monkeypatch, lambda *call: (stubborn if call[1] == undo else last)(*call))
     with open_cloud() as cloud:
         stage = Stage(cloud)
-        instance, job = play(action, stage)
+        subject, job = play(action, stage)
         settle(cloud)
         assert stubborn.struck == [(action, undo)] * 5
         assert world(cloud).faults.waiting() == 0
-        assert_failed(stage, action, instance, job)
+        assert_failed(stage, action, subject, job)
         assert_consistent(cloud)
-
-
-def remove(cloud: Cloud, instance: Instance) -> None:
-    """Whatever a failure left can be deleted, and then there is nothing."""
-    cloud.instances.delete(operator(cloud), instance.id, purge=True)
-    settle(cloud)
-    assert instance_row(cloud, instance.id).status == "deleted"
-    assert_consistent(cloud)
-    assert all(driver.inventory() == [] for driver in cloud.backend.compute.values())
-    assert used_capacity(cloud) == (0, 0, 0)
-    assert not claims(cloud)
 
 
 @pytest.mark.parametrize("blocking", [False, True], ids=["inline", "pool"])

@@ -18,11 +18,11 @@ from iaas.cloud import Cloud
 from iaas.drivers.interface import PermanentError
 from iaas.drivers.sim.faults import Faults
 from iaas.kernel.clock import CloudClock
-from iaas.resources.instances import Instance
 from iaas.resources.jobs import Job
 from tests.chaos.hooks import Around, Striker, faults_of_world, wrapped
-from tests.chaos.plays import LAST_CALL, Stage, play
-from tests.factories import START, instance_row, job_of, make_cloud, settle
+from tests.chaos.plays import LAST_CALL, STRIKES, play
+from tests.chaos.stage import Named, Stage, Subject
+from tests.factories import START, job_of, make_cloud, settle
 
 WAIT_S = 60
 REAL_WAIT_S = 240
@@ -52,12 +52,12 @@ class Death:
 class Remains:
     """What a dead process left: what it had accepted, and a clock that shows the time of its death."""
 
-    instance: str
+    subject: str
     job: str
     clock: CloudClock
 
-    def of(self, cloud: Cloud) -> tuple[Instance, Job]:
-        return instance_row(cloud, self.instance), job_of(cloud, self.job)
+    def of(self, cloud: Cloud) -> tuple[Subject, Job]:
+        return Named(self.subject), job_of(cloud, self.job)
 
 
 def die(folder: Path, death: Death) -> Remains:
@@ -68,7 +68,7 @@ def die(folder: Path, death: Death) -> Remains:
     fall(folder, death)
     accepted = json.loads((folder / _ACCEPTED).read_text())
     clock = CloudClock(start=datetime.fromisoformat((folder / _TIME).read_text()), scale=0)
-    return Remains(instance=accepted["instance"], job=accepted["job"], clock=clock)
+    return Remains(subject=accepted["subject"], job=accepted["job"], clock=clock)
 
 
 def fall(folder: Path, death: Death) -> None:
@@ -101,6 +101,7 @@ def _live(folder_name: str, told: dict[str, Any]) -> None:
             *LAST_CALL[death.action],
             "after",
             PermanentError("it broke"),
+            count=STRIKES.get((death.action, LAST_CALL[death.action][0]), 1),
             faults_of=faults_of_world if death.tag is None else lambda _backend: faults,
         )
     target = (death.action, f"undo {death.step}" if death.undoing else death.step)
@@ -119,8 +120,8 @@ def _live(folder_name: str, told: dict[str, Any]) -> None:
         _live_really(folder, death, faults)
     else:
         cloud = make_cloud(folder, clock=clock, blocking=death.blocking)
-        instance, job = play(death.action, Stage(cloud))
-        (folder / _ACCEPTED).write_text(json.dumps({"instance": instance.id, "job": job.id}))
+        subject, job = play(death.action, Stage(cloud))
+        (folder / _ACCEPTED).write_text(json.dumps({"subject": subject.id, "job": job.id}))
         settle(cloud)
     os._exit(NOT_REACHED)
 

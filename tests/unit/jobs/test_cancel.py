@@ -14,7 +14,9 @@ from iaas.resources.instances import Instance, InstanceStatus
 from iaas.resources.jobs import Job, JobStatus
 from iaas.workflows import WORKFLOWS
 from iaas.workflows.framework import CancelUntil, Step
-from tests.chaos.plays import PLAYS, Stage
+from tests.chaos.clearing import clear
+from tests.chaos.plays import PLAYS
+from tests.chaos.stage import Stage
 from tests.factories import (
     START,
     assert_consistent,
@@ -185,6 +187,7 @@ def test_a_mark_set_just_before_the_last_commit_wins(action: str) -> None:
         assert marked
         assert job_of(cloud, marked[0]).status == JobStatus.CANCELLED
         assert_consistent(cloud)
+        clear(stage)
 
 
 def test_a_cancel_outlives_the_process(tmp_path: Path) -> None:
