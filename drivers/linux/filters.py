@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from iaas.drivers.interface import PortSpec, SubnetSpec
+from iaas.drivers.interface import NotFoundError, PortSpec, SubnetSpec
 from iaas.drivers.linux import names
-from iaas.drivers.linux.namespaces import namespace_path, run_inside
+from iaas.drivers.linux.namespaces import namespace_exists, namespace_path, run_inside
 from iaas.drivers.linux.programs import ProgramError
 from iaas.drivers.linux.spec_checks import reserved_range
 
@@ -153,10 +153,13 @@ class PacketFilter:
 
         Raises:
             ProgramError: nft refused; nothing was changed.
+            NotFoundError: the fabric is gone, and the table with it.
         """
         lines = [f"delete element {self._set(each)} {{ {each.text} }}" for each in sorted(removed - present)]
         lines += [f"add element {self._set(each)} {{ {each.text} }}" for each in sorted(present)]
         with self._lock:
+            if not namespace_exists(self._namespace):
+                raise NotFoundError("the network namespace of this deployment is gone")
             home = namespace_path(self._namespace).stat().st_ino
             if home == self._filled and lines:
                 try:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iaas.drivers.interface import NotFoundError, PermanentError
+from iaas.drivers.interface import NotFoundError, PermanentError, TransientError
 from iaas.drivers.linux.programs import run_program
 
 if TYPE_CHECKING:
@@ -139,11 +139,19 @@ def netlink(namespace: str) -> Iterator[IPRoute]:
     """Run the block inside the namespace with a netlink handle of it.
 
     Not pyroute2's NetNS: that forks this process, which has threads, for each handle.
+
+    Raises:
+        NotFoundError: there is no such namespace.
+        TransientError: the kernel refused what the block asked for; mostly because something came or went meanwhile.
     """
     from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
 
-    with entered(namespace), IPRoute() as handle:
-        yield handle
+    try:
+        with entered(namespace), IPRoute() as handle:
+            yield handle
+    except NetlinkError as exc:
+        raise TransientError(f"the kernel refused a change of links: {exc}") from exc
 
 
 def write_sysctl(namespace: str, key: str, value: str, *, required: bool = True) -> None:

@@ -7,8 +7,6 @@ its link send.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import logging
 import socket
 import threading
@@ -35,20 +33,15 @@ from iaas.drivers.interface import (
 from iaas.drivers.interface.networks import LinkLostListener
 from iaas.drivers.interface.paging import chosen
 from iaas.drivers.linux import names, router_sockets
-from iaas.drivers.linux.announce import announce
-from iaas.drivers.linux.dhcp import DHCPServer
+from iaas.drivers.linux.data_plane import DataPlane
 from iaas.drivers.linux.fabric import Fabric
-from iaas.drivers.linux.filters import Element, PacketFilter, port_elements, subnet_elements
 from iaas.drivers.linux.link_statistics import read_statistics
 from iaas.drivers.linux.link_watch import LinkWatch
-from iaas.drivers.linux.links import ensure_bridge, ensure_leg, remove_link
 from iaas.drivers.linux.namespaces import namespace_exists
 from iaas.drivers.linux.network_records import NetworkRecords
 from iaas.drivers.linux.probe import follow
 from iaas.drivers.linux.repeating import Repeating
-from iaas.drivers.linux.router import ensure_router, remove_router
-from iaas.drivers.linux.routes import apply_routes, table_of
-from iaas.drivers.linux.spec_checks import check_id, check_port, check_subnet, check_vpc, fitting
+from iaas.drivers.linux.spec_checks import check_id, check_port, check_subnet, check_vpc
 from iaas.kernel.ids import NIC
 
 SUPERVISE_INTERVAL_S = 2.0
@@ -81,7 +74,7 @@ class LinuxNetworkDriver:
         self._fabric = fabric
         self._tag = names.check_tag(tag)
         self._records = NetworkRecords(state_dir / "networks")
-        self._filter = PacketFilter(fabric.namespace, tag, self._all_elements)
+        self._plane = DataPlane(fabric.namespace, tag, self._records)
         self._locks: dict[str, threading.Lock] = {}
         self._locks_lock = threading.Lock()
         self._listeners: list[LinkLostListener] = []
@@ -96,12 +89,11 @@ class LinuxNetworkDriver:
     def ensure_vpc(self, spec: VPCSpec) -> VPCState:
         check_vpc(spec)
         self.check_available()
-        self._supervise(spec.vpc_id)
         state = VPCState(vpc_id=spec.vpc_id)
         with self._locked(spec.vpc_id), ExitStack() as undo:
             before = self._records.vpc(spec.vpc_id)
             if before is None:
-                undo.callback(self._remove_vpc, spec.vpc_id)
+                undo.callback(self._plane.remove_vpc, spec.vpc_id)
             elif before.revision > spec.revision:
                 return state
             elif before.cidr != spec.cidr:
@@ -110,16 +102,18 @@ class LinuxNetworkDriver:
                 undo.callback(self._restore_vpc, before)
             if before != spec:
                 self._records.write_vpc(spec)
-            self._apply_vpc(spec)
-            self._filter.check()
+            self._plane.apply_vpc(spec)
+            self._plane.filter.check()
             undo.pop_all()
+        self._supervise(spec.vpc_id)
         return state
 
     def remove_vpc(self, vpc_id: str) -> None:
         with self._locked(vpc_id):
             if self._records.subnets_of(vpc_id):
                 raise PermanentError(f"VPC {vpc_id} still has subnets")
-            self._remove_vpc(vpc_id)
+            self._supervised.discard(vpc_id)
+            self._plane.remove_vpc(vpc_id)
 
     def ensure_subnet(self, spec: SubnetSpec) -> SubnetState:
         check_id(spec.subnet_id)
@@ -138,7 +132,7 @@ class LinuxNetworkDriver:
                 failure.callback(self._restore_subnet, spec, before)
                 if before != spec:
                     self._records.write_subnet(spec)
-                self._apply_subnet(spec, before)
+                self._plane.apply_subnet(spec, before)
                 failure.pop_all()
         return SubnetState(subnet_id=spec.subnet_id, vpc_id=spec.vpc_id)
 
@@ -147,7 +141,7 @@ class LinuxNetworkDriver:
             spec = self._records.subnet(subnet_id)
             if spec is not None and spec.vpc_id is not None:
                 locks.enter_context(self._locked(spec.vpc_id))
-            self._remove_subnet(subnet_id, spec)
+            self._plane.remove_subnet(subnet_id, spec)
 
     def ensure_port(self, spec: PortSpec) -> PortState:
         self.check_available()
@@ -165,7 +159,7 @@ class LinuxNetworkDriver:
             undo.callback(self._restore_port, subnet, spec, before)
             if before != spec:
                 self._records.write_ports(spec.subnet_id, (ports | {spec.nic_id: spec}).values())
-            self._apply_port(subnet, spec, before)
+            self._plane.apply_port(subnet, spec, before)
             undo.pop_all()
         return state
 
@@ -174,7 +168,7 @@ class LinuxNetworkDriver:
             ports = self._records.ports(subnet_id)
             if subnet is None or nic_id not in ports:
                 return
-            self._drop_port(subnet, ports[nic_id])
+            self._plane.drop_port(subnet, ports[nic_id])
 
     def vpcs(self) -> list[VPCState]:
         return [VPCState(vpc_id=vpc_id) for vpc_id in self._records.vpc_ids()]
@@ -203,6 +197,7 @@ class LinuxNetworkDriver:
         return follow(self._fabric.namespace, self._tag, subnet, port, spec)
 
     def on_link_lost(self, listener: LinkLostListener) -> None:
+        self._supervise()
         self._listeners.append(listener)
         with self._locks_lock:
             if self._link_watch is None:
@@ -250,155 +245,36 @@ class LinuxNetworkDriver:
             raise NotFoundError(f"VPC {vpc_id} is not on this host")
         return spec
 
-    # Making it so. The records say already what is wanted, and the locks are held.
-
-    def _apply_vpc(self, vpc: VPCSpec) -> None:
-        ensure_router(names.router_namespace(self._tag, vpc.vpc_id))
-        for subnet in self._records.subnets_of(vpc.vpc_id):
-            self._ensure_segment(subnet)
-        self._apply_services(vpc)
-
-    def _ensure_segment(self, subnet: SubnetSpec) -> None:
-        links = [
-            name for nic_id in self._records.ports(subnet.subnet_id) for name in names.port_links(self._tag, nic_id)
-        ]
-        fabric, bridge = self._fabric.namespace, names.bridge(self._tag, subnet.subnet_id)
-        ensure_bridge(fabric, bridge, mtu=subnet.mtu, ports=links)
-        if subnet.vpc_id is not None and subnet.cidr is not None and subnet.gateway is not None:
-            ensure_leg(
-                fabric,
-                bridge=bridge,
-                outer=names.router_veth(self._tag, subnet.subnet_id),
-                router=names.router_namespace(self._tag, subnet.vpc_id),
-                inner=names.router_end(subnet.subnet_id),
-                gateway=subnet.gateway,
-                cidr=subnet.cidr,
-                mtu=subnet.mtu,
-            )
-
-    def _apply_services(self, vpc: VPCSpec) -> None:
-        """Bring routes, DHCP and DNS of a VPC whose legs are there to the records."""
-        subnets = self._records.subnets_of(vpc.vpc_id)
-        apply_routes(names.router_namespace(self._tag, vpc.vpc_id), table_of(vpc, subnets))
-        self._apply_dhcp(vpc, subnets)
-
-    def _apply_dhcp(self, vpc: VPCSpec, subnets: list[SubnetSpec]) -> None:
-        ports = [port for subnet in subnets for port in self._fitting_ports(subnet)]
-        self._dhcp(vpc.vpc_id).ensure(vpc, subnets, ports)
-
-    def _apply_subnet(self, spec: SubnetSpec, before: SubnetSpec | None) -> None:
-        if before is not None and before.vpc_id is not None and before.vpc_id != spec.vpc_id:
-            remove_link(self._fabric.namespace, names.router_veth(self._tag, spec.subnet_id))
-            if (left := self._records.vpc(before.vpc_id)) is not None:
-                self._apply_vpc(left)
-        vpc = None if spec.vpc_id is None else self._require_vpc(spec.vpc_id)
-        if vpc is None:
-            self._ensure_segment(spec)
-        elif namespace_exists(names.router_namespace(self._tag, vpc.vpc_id)):
-            self._ensure_segment(spec)
-            self._apply_services(vpc)
-        else:
-            self._apply_vpc(vpc)
-        old, new = set() if before is None else self._elements(before), self._elements(spec)
-        if old != new:
-            self._filter.change(removed=old - new, present=new - old)
-        elif new:
-            self._filter.check()
-
-    def _apply_port(self, subnet: SubnetSpec, spec: PortSpec, before: PortSpec | None) -> None:
-        if subnet.vpc_id is not None:
-            vpc = self._require_vpc(subnet.vpc_id)
-            if namespace_exists(names.router_namespace(self._tag, vpc.vpc_id)):
-                self._apply_dhcp(vpc, self._records.subnets_of(vpc.vpc_id))
-            else:
-                self._apply_vpc(vpc)
-        old = set() if before is None else self._elements_of_port(subnet, before)
-        self._filter.change(removed=old, present=self._elements_of_port(subnet, spec))
-        fresh = set(spec.addresses) - set(() if before is None else before.addresses)
-        with contextlib.suppress(OSError):  # a help, and the bridge may be gone just now
-            bridge = names.bridge(self._tag, spec.subnet_id)
-            announce(self._fabric.namespace, bridge, mac=spec.mac, addresses=sorted(fresh))
-
-    def _drop_port(self, subnet: SubnetSpec, port: PortSpec) -> None:
-        left = self._records.ports(subnet.subnet_id)
-        left.pop(port.nic_id, None)
-        self._records.write_ports(subnet.subnet_id, left.values())
-        with contextlib.suppress(NotFoundError):  # the fabric or the router is gone, and all of this with it
-            self._filter.change(removed=self._elements_of_port(subnet, port), present=set())
-            if subnet.vpc_id is not None:
-                vpc = self._require_vpc(subnet.vpc_id)
-                self._apply_dhcp(vpc, self._records.subnets_of(vpc.vpc_id))
-
-    def _remove_subnet(self, subnet_id: str, spec: SubnetSpec | None) -> None:
-        if spec is not None:
-            elements = self._elements(spec)
-            # The filter may be made anew from the records: they must not name what goes.
-            self._records.write_ports(subnet_id, ())
-            self._records.write_subnet(dataclasses.replace(spec, reservations=()))
-            with contextlib.suppress(NotFoundError):
-                self._filter.change(removed=elements, present=set())
-        with contextlib.suppress(NotFoundError):  # the fabric is gone, and all links with it
-            remove_link(self._fabric.namespace, names.router_veth(self._tag, subnet_id))
-            remove_link(self._fabric.namespace, names.bridge(self._tag, subnet_id))
-        self._records.forget_subnet(subnet_id)
-        if spec is not None and spec.vpc_id is not None and (vpc := self._records.vpc(spec.vpc_id)) is not None:
-            with contextlib.suppress(NotFoundError):
-                self._apply_services(vpc)
-
-    def _remove_vpc(self, vpc_id: str) -> None:
-        self._supervised.discard(vpc_id)
-        self._dhcp(vpc_id).stop()
-        remove_router(names.router_namespace(self._tag, vpc_id))
-        self._records.forget_vpc(vpc_id)
-
     # A call that fails leaves what was there before.
 
     def _restore_vpc(self, before: VPCSpec) -> None:
         self._records.write_vpc(before)
         with _as_well_as_can_be(f"VPC {before.vpc_id}"):
-            self._apply_vpc(before)
+            self._plane.apply_vpc(before)
 
     def _restore_subnet(self, failed: SubnetSpec, before: SubnetSpec | None) -> None:
         with _as_well_as_can_be(f"subnet {failed.subnet_id}"):
             if before is None:
-                self._remove_subnet(failed.subnet_id, failed)
+                self._plane.remove_subnet(failed.subnet_id, failed)
             else:
                 self._records.write_subnet(before)
-                self._apply_subnet(before, failed)
+                self._plane.apply_subnet(before, failed)
 
     def _restore_port(self, subnet: SubnetSpec, failed: PortSpec, before: PortSpec | None) -> None:
         with _as_well_as_can_be(f"NIC {failed.nic_id}"):
             if before is None:
-                self._drop_port(subnet, failed)
+                self._plane.drop_port(subnet, failed)
             else:
                 ports = self._records.ports(subnet.subnet_id) | {before.nic_id: before}
                 self._records.write_ports(subnet.subnet_id, ports.values())
-                self._apply_port(subnet, before, failed)
-
-    # What the packet filter and DHCP are told.
-
-    def _fitting_ports(self, subnet: SubnetSpec) -> list[PortSpec]:
-        return [fitting(port, subnet) for port in self._records.ports(subnet.subnet_id).values()]
-
-    def _elements(self, subnet: SubnetSpec) -> set[Element]:
-        return subnet_elements(self._tag, subnet, self._fitting_ports(subnet), self._records.number_of)
-
-    def _elements_of_port(self, subnet: SubnetSpec, port: PortSpec) -> set[Element]:
-        return port_elements(self._tag, subnet, fitting(port, subnet), self._records.number_of)
-
-    def _all_elements(self) -> set[Element]:
-        found = (self._records.subnet(subnet_id) for subnet_id in self._records.subnet_ids())
-        return {element for subnet in found if subnet is not None for element in self._elements(subnet)}
-
-    def _dhcp(self, vpc_id: str) -> DHCPServer:
-        return DHCPServer(self._records.vpc_folder(vpc_id), namespace=names.router_namespace(self._tag, vpc_id))
+                self._plane.apply_port(subnet, before, failed)
 
     # What is looked after in the background.
 
-    def _supervise(self, vpc_id: str) -> None:
-        """Restart the VPC's DHCP server whenever it dies; those of an earlier server of ours as well."""
+    def _supervise(self, *vpc_ids: str) -> None:
+        """Restart these VPCs' DHCP servers whenever they die; those of an earlier server of ours as well."""
         with self._locks_lock:
-            self._supervised.add(vpc_id)
+            self._supervised.update(vpc_ids)
             if self._supervisor is None:
                 self._supervised.update(self._records.vpc_ids())
                 self._supervisor = Repeating(
@@ -408,15 +284,15 @@ class LinuxNetworkDriver:
 
     def _revive_dhcp_servers(self) -> None:
         for vpc_id in list(self._supervised):
-            if self._dhcp(vpc_id).is_running:
+            if self._plane.dhcp_server(vpc_id).is_running:
                 continue
             with self._locked(vpc_id):
                 vpc, subnets = self._records.vpc(vpc_id), self._records.subnets_of(vpc_id)
                 is_up = namespace_exists(names.router_namespace(self._tag, vpc_id))
-                if vpc is None or not subnets or not is_up or self._dhcp(vpc_id).is_running:
+                if vpc is None or not subnets or not is_up or self._plane.dhcp_server(vpc_id).is_running:
                     continue
                 try:
-                    self._apply_dhcp(vpc, subnets)
+                    self._plane.apply_dhcp(vpc, subnets)
                     logger.warning("the DHCP server of VPC %s had died and was started again", vpc_id)
                 except DriverError as exc:
                     logger.error("the DHCP server of VPC %s cannot be started again: %s", vpc_id, exc)
