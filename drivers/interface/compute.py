@@ -42,7 +42,11 @@ class ComputeCapability(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NICSpec:
-    """One network interface, in boot order. The driver derives the link's name from ``nic_id``."""
+    """One network interface. The driver derives the name of the host's end of its link from ``nic_id``.
+
+    In a container the link is called eth<device_index>. A VM numbers its links itself: by device index when it
+    boots, in the order of their coming later; our own image gives them the containers' names.
+    """
 
     nic_id: str
     subnet_id: str

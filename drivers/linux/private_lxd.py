@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from iaas.drivers.interface import BackendDownError
+from iaas.drivers.linux.container_links import ContainerLinks
 from iaas.drivers.linux.fabric import Fabric
 from iaas.drivers.linux.names import CONTAINER_VETH
 from iaas.drivers.linux.namespaces import netlink
@@ -81,17 +82,12 @@ class PrivateLXD:
         logger.info("private LXD is up")
 
     def _delete_dead_links(self) -> None:
-        """Delete the links of containers that died while no LXD ran; they would keep those from starting again.
-
-        A living container holds its end in its own namespace; of a dead one, both ends are back in ours.
-        """
+        """Delete the links of containers that died while no LXD ran; they would keep those from starting again."""
         with netlink(self._fabric.namespace) as handle:
-            for link in list(handle.get_links(kind="veth")):
-                name = link.get_attr("IFLA_IFNAME")
-                is_ours = name.startswith(f"{CONTAINER_VETH}{self._fabric.tag}")
-                if is_ours and link.get_attr("IFLA_LINK_NETNSID") is None:
-                    logger.info("deleting %s, the link of a dead container", name)
-                    handle.link("del", index=link["index"])
+            links = [str(link.get_attr("IFLA_IFNAME")) for link in handle.get_links(kind="veth")]
+        prefix = f"{CONTAINER_VETH}{self._fabric.tag}"
+        for name in ContainerLinks(self._fabric.namespace).delete_dead([n for n in links if n.startswith(prefix)]):
+            logger.info("deleted %s, the link of a dead container", name)
 
     @contextmanager
     def _client(self) -> Iterator[httpx.Client]:
