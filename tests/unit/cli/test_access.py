@@ -20,13 +20,19 @@ CLI = [sys.executable, "-m", "iaas.cli"]
 
 
 @pytest.fixture
-def environment(cloud: FakeCloud, tmp_path: Path) -> Iterator[dict[str, str]]:
-    server, proxy = FakeServer(cloud), FakeProxy()
-    cloud.proxy_url = proxy.url
+def proxy(cloud: FakeCloud) -> Iterator[FakeProxy]:
+    made = FakeProxy()
+    cloud.proxy_url = made.url
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def environment(cloud: FakeCloud, proxy: FakeProxy, tmp_path: Path) -> Iterator[dict[str, str]]:
+    server = FakeServer(cloud)
     cloud.add_instance("web")
     # A HOME of its own: no credentials of whoever runs the tests.
     yield {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "IAAS_ENDPOINT": server.url, "IAAS_TOKEN": TOKEN}
-    proxy.close()
     server.close()
 
 
@@ -63,6 +69,35 @@ def test_forward_says_where_it_listens_and_ends_with_ctrl_c(environment: dict[st
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
         assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("target", "shown", "asked"),
+    [("web", "web:80", b"i-00000001:80"), ("shop/10.0.1.10", "shop/10.0.1.10:80", b"10.0.1.10.vpc-00000001.vpc:80")],
+)
+def test_forward_to_an_instance_or_to_an_address_of_a_vpc(
+    environment: dict[str, str], proxy: FakeProxy, target: str, shown: str, asked: bytes
+) -> None:
+    words = [*CLI, "forward", target, "80"]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        local, _, remote = process.stdout.readline().decode().strip().partition(" -> ")
+        assert remote == shown
+        host, _, port = local.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(b"hello")
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(100) == b"HELLO"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    assert [head.partition(b"\r\n")[0] for head in proxy.heads] == [b"CONNECT " + asked + b" HTTP/1.1"]
+
+
+def test_forward_to_what_nobody_has(environment: dict[str, str]) -> None:
+    for target, name in (("nobody", b"nobody"), ("nothing/10.0.1.10", b"nothing")):
+        done = cli(environment, "forward", target, "80")
+        assert (done.returncode, done.stdout) == (3, b"")
+        assert name in done.stderr
 
 
 def test_port_that_is_taken_is_one_line(environment: dict[str, str]) -> None:

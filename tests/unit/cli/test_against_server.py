@@ -63,6 +63,15 @@ def test_life_of_a_machine_by_the_command_line(cli: Cli) -> None:
 def test_every_list_filter_is_one_that_the_server_knows(cli: Cli) -> None:
     for noun in ("instance", "image", "flavor", "key-pair", "project", "api-token", "access-key", "host"):
         assert cli(noun, "list", "--name", "x", "--limit", "5").returncode == 0, noun
+    for line in (
+        *("vpc list --name x --status active --label a --sort name", "vpc route list basic --limit 1"),
+        *(
+            "subnet list --name x --status active --zone zone-1 --vpc x --label a",
+            "reservation list --subnet x --name x",
+        ),
+        *("nic list --name x --status in_use --instance x --subnet x --vpc x --mac x --address x --label a",),
+    ):
+        assert cli(*line.split()).returncode == (3 if "route" in line else 0), line
     for noun in ("instance", "image", "flavor", "key-pair", "project"):
         assert cli(noun, "list", "--label", "a=b").returncode == 0, noun
     for line in ("zone list --sort name", "job list --status failed", "event list --after 0", "health", "capabilities"):

@@ -12,7 +12,11 @@ from tests.unit.client.fake_cloud import FakeCloud, problem
 
 
 @pytest.mark.parametrize(
-    "noun", ["image", "flavor", "zone", "host", "project", "api-token", "access-key", "key-pair", "job", "event"]
+    "noun",
+    [
+        *("image", "flavor", "zone", "host", "project", "api-token", "access-key", "key-pair", "job", "event"),
+        *("vpc", "subnet", "nic", "reservation"),
+    ],
 )
 def test_every_noun_lists(run: Run, noun: str) -> None:
     result = run(noun, "list")

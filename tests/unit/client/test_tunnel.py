@@ -6,7 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from iaas.client import Client, ConnectionFailed, GuestUnavailable, IaasError, NotFound, NotSupported, UnexpectedAnswer
+from iaas.client import (
+    AddressIn,
+    Client,
+    ConnectionFailed,
+    GuestUnavailable,
+    IaasError,
+    NotFound,
+    NotSupported,
+    UnexpectedAnswer,
+)
 from iaas.client.tunnel import Forwarder, open_tunnel
 from tests.unit.client.fake_cloud import FakeCloud
 from tests.unit.client.fake_proxy import OK, FakeProxy
@@ -35,6 +44,18 @@ def test_tunnel_carries_bytes_both_ways(client: Client, proxy: FakeProxy) -> Non
     head = proxy.heads[0].decode()
     assert head.startswith("CONNECT i-00000001:22 HTTP/1.1\r\nHost: i-00000001:22\r\n")
     assert "Proxy-Authorization: Bearer tok-secret\r\n" in head
+
+
+def test_tunnel_to_an_address_of_a_vpc(client: Client, proxy: FakeProxy) -> None:
+    with open_tunnel(client, AddressIn(vpc="vpc-00000001", address="10.0.1.10"), 80) as tunnel:
+        tunnel.sendall(b"hello")
+        tunnel.shutdown(socket.SHUT_WR)
+        assert read_all(tunnel) == b"HELLO"
+    assert proxy.heads[0].startswith(b"CONNECT 10.0.1.10.vpc-00000001.vpc:80 HTTP/1.1\r\n")
+    for address in ("10.0.1.10 x", "10.0.1.10\r\nX: y", "é"):
+        with pytest.raises(NotFound):
+            open_tunnel(client, AddressIn(vpc="shop", address=address), 80)
+    assert len(proxy.heads) == 1
 
 
 def test_first_bytes_of_the_guest_are_not_swallowed(client: Client, proxy: FakeProxy) -> None:
