@@ -11,8 +11,8 @@ from iaas.db.store import Tx
 from iaas.kernel import ids as id_prefixes
 from iaas.kernel.errors import AlreadyExists, FieldError, OutOfCapacity, Unavailable
 from iaas.kernel.ids import IdSource
-from iaas.resources.networks import NIC, NICStatus
-from iaas.services.nic_wishes import NICPlan, in_use
+from iaas.resources.networks import NIC, NetworkStatus, NetworkTransition, NICStatus
+from iaas.services.nic_wishes import NICPlan, in_use, invalid
 
 _MAC_TRIES = 16
 
@@ -38,6 +38,7 @@ class NICCreation:
             AlreadyExists: a name, address or MAC is taken.
             OutOfCapacity: a pool has no address left.
             InUse: an existing NIC was taken by another meanwhile.
+            InvalidInput: a subnet was moved or deleted meanwhile.
         """
         found: list[NIC | None] = [None] * len(plans)
         new: list[int] = []
@@ -46,6 +47,7 @@ class NICCreation:
                 found[index] = self._take(tx, plan.existing, places[index] if places is not None else None)
             else:
                 new.append(index)
+        _hold_subnets(tx, [plans[index] for index in new])
         rows = [self._row(project_id, plans[index], places[index] if places is not None else None) for index in new]
         self._claim_addresses(tx, [plans[index] for index in new], rows)
         self._claim_macs(tx, [plans[index] for index in new], rows)
@@ -134,6 +136,26 @@ class NICCreation:
             for row in rows:
                 shared.release(tx, scope=scope, resource_id=row["id"])
         raise Unavailable("no free MAC address was found")
+
+
+def _hold_subnets(tx: Tx, plans: Sequence[NICPlan]) -> None:
+    """Return when the subnets are still as they were planned with; they stay so until the commit.
+
+    Those that all projects share never change their place, so nobody need wait for anybody there.
+    """
+    own = {plan.subnet.id: plan for plan in plans if not plan.subnet.is_shared}
+    for subnet_id in sorted(own):  # in one order, so that no two wait for each other
+        planned = own[subnet_id].subnet
+        subnets.lock(tx, subnet_id)
+        current = subnets.get(tx.connection, subnet_id)
+        if (
+            current is None
+            or current.status != NetworkStatus.ACTIVE
+            or current.transition == NetworkTransition.DELETING
+            or (current.vpc_id, current.cidr) != (planned.vpc_id, planned.cidr)
+        ):
+            message = f"subnet {subnet_id} was changed meanwhile: look at it and try again"
+            raise invalid(own[subnet_id].field_prefix + "subnet", "changed", message)
 
 
 def mac_scope(zone: str) -> str:

@@ -100,9 +100,6 @@ class NICService:
 
         def work(tx: Tx) -> NIC:
             self._quotas.take(tx, principal.project_id, {"nics": 1})
-            current = subnets.get(tx.connection, plan.subnet.id)
-            if current is None or (current.vpc_id, current.cidr) != (plan.subnet.vpc_id, plan.subnet.cidr):
-                raise invalid("subnet", "changed", "was changed meanwhile: look at it and try again")
             nic = self._creation.make(tx, principal.project_id, [plan])[0]
             self._tell(tx, principal, nic, "nic.created")
             return nic

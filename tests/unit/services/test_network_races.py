@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from iaas.cloud import Cloud
 from iaas.db.repositories import shared, subnets
 from iaas.resources.networks import NewNIC, NewRoute, Subnet
-from tests.factories import assert_consistent, operator, settle
+from tests.factories import assert_consistent, operator, settle, wish
 from tests.unit.services.networks import ALL, make_nic, make_subnet, make_vpc, spec_of, used
 from tests.unit.services.racing import RACERS, ROUNDS, Entry, race
 
@@ -22,6 +22,21 @@ def makes_subnet(name: str | None = None, vpc: str | None = None, cidr: str | No
 
 def deletes_vpc(vpc: str) -> Entry:
     return lambda cloud: cloud.vpcs.delete(operator(cloud), vpc)
+
+
+def deletes_subnet(subnet: str) -> Entry:
+    return lambda cloud: cloud.subnets.delete(operator(cloud), subnet)
+
+
+def leaves(subnet: str) -> Entry:
+    return lambda cloud: cloud.subnets.leave(operator(cloud), subnet, force=True)
+
+
+def makes_instance(subnet: str) -> Entry:
+    nic = NewNIC(subnet=subnet)
+    return lambda cloud: cloud.instances.create(
+        operator(cloud), [wish(flavor=None, vcpus=1, memory_mib=64, nics=(nic,))]
+    )
 
 
 def joins(wire: str, vpc: str, cidr: str) -> Entry:
@@ -180,6 +195,31 @@ def test_a_vpc_is_deleted_or_lived_in(clouds: Sequence[Cloud]) -> None:
         is_there = vpc.id in {each.id for each in known}
         assert is_there == bool(inside)
         assert outcome["won"] == (len(inside) if is_there else 1)
+
+
+def test_a_subnet_is_deleted_or_lived_on(clouds: Sequence[Cloud]) -> None:
+    first = clouds[0]
+    vpc = make_vpc(first)
+    for number in range(2 * ROUNDS):
+        subnet = make_subnet(first, vpc.id, f"10.0.{number}.0/24")
+        living = [makes_nic(subnet.id, "none"), makes_nic(subnet.id, f"10.0.{number}.9"), makes_nic(subnet.id)]
+        race(clouds, [deletes_subnet(subnet.id), *living, deletes_subnet(subnet.id)])
+        settle_all(clouds)
+        known = {each.id for each in first.subnets.list_page(operator(first), ALL)[0]}
+        nics = first.nics.list_page(operator(first), ALL)[0]
+        assert {nic.subnet_id for nic in nics} <= known, "a NIC on a subnet that is gone"
+
+
+def test_instances_on_a_subnet_that_leaves_have_no_address_there(clouds: Sequence[Cloud]) -> None:
+    first = clouds[0]
+    vpc = make_vpc(first)
+    subnet = make_subnet(first, vpc.id, "10.0.1.0/24")
+    outcome = race(clouds, [makes_instance(subnet.id), makes_nic(subnet.id), leaves(subnet.id)] * 2)
+    assert outcome["won"] >= 1
+    settle_all(clouds)
+    nics = first.nics.list_page(operator(first), ALL)[0]
+    assert {(nic.vpc_id, nic.address) for nic in nics} <= {(None, None)}
+    assert _claimed(first, subnet) == {}
 
 
 def _claimed(cloud: Cloud, subnet: Subnet) -> dict[str, str]:
