@@ -40,14 +40,14 @@ def measure(*, vpcs: int, pairs: int) -> dict[str, Any]:
     driver = LinuxNetworkDriver(host.fabric, host.tag, host.state_dir)
     try:
         began = time.perf_counter()
-        with wired(host, driver, world.topology) as wires:
+        with wired(host, driver, world.topology, removes_networks=False) as wires:
             made = time.perf_counter()
             found = disagreements(world.topology, wires, verdicts)
             asked = time.perf_counter()
-        removed = time.perf_counter()
     finally:
         driver.close()
         close_real_host(host)
+    removed = time.perf_counter()
     for each in found:
         print(each)
     return {

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from iaas.reachability import Oracle, Protocol, Question, Reason, Topology, Verdict
-from tests.reachability.probes import Probe, Prober, probes_for
+from iaas.reachability import Element, Oracle, Protocol, Question, Reason, Topology, Verdict
+from tests.reachability.probes import Prober, probes_for
 from tests.reachability.wires import Wires
 from tests.reachability.worlds import PORTS
 
-IN_FLIGHT = 250
+IN_FLIGHT = 400
 WINDOW_S = 1.2
-PATIENT_WINDOW_S = 5.0
+PATIENT_WINDOW_S = 4.0
 ENOUGH = 10  # disagreements tell what is wrong; more of them only take longer
 
 
@@ -52,28 +52,33 @@ def answered(topology: Topology, questions: Iterable[Question]) -> dict[Question
 def disagreements(topology: Topology, wires: Wires, verdicts: dict[Question, Verdict]) -> list[Disagreement]:
     """Send the packets of all questions, and return where they did not do what the oracle said.
 
-    Those that seem to differ are sent once more, one by one: answers may be late on a machine that is shared, and
-    in a guest an honest packet waits behind a spoofed one for the same neighbour, whom nobody may ask for then.
+    Those that seem to differ are sent once more, the last ones one by one: answers may be late on a machine that is
+    shared, and in a guest an honest packet waits behind a spoofed one for the same neighbour, whom nobody may ask
+    for then.
     """
     probes = dict(zip(verdicts, probes_for(topology, wires, verdicts), strict=True))
-    found = []
     with Prober.of(topology, wires) as prober:
-        for doubtful in _differing(prober, probes, verdicts):
-            wires.forget_neighbours()
-            (was_answered,) = prober.send([probes[doubtful]], window_s=PATIENT_WINDOW_S)
-            if was_answered != verdicts[doubtful].reachable:
-                found.append(Disagreement(doubtful, verdicts[doubtful], was_answered))
+
+        def differing(questions: Sequence[Question], *, at_once: int, window_s: float) -> Iterator[Question]:
+            for begin in range(0, len(questions), at_once):
+                group = questions[begin : begin + at_once]
+                seen = prober.send([probes[question] for question in group], window_s=window_s)
+                pairs = zip(group, seen, strict=True)
+                yield from (
+                    question for question, was_answered in pairs if was_answered != verdicts[question].reachable
+                )
+
+        def forget(questions: Sequence[Question]) -> None:
+            hops = [hop for question in questions for hop in verdicts[question].path]
+            wires.forget_neighbours({hop.id for hop in hops if hop.element == Element.INSTANCE})
+
+        doubtful = list(differing(list(verdicts), at_once=IN_FLIGHT, window_s=WINDOW_S))
+        forget(doubtful)
+        doubtful = list(differing(doubtful, at_once=IN_FLIGHT, window_s=PATIENT_WINDOW_S))
+        found: list[Question] = []
+        for question in doubtful:
+            forget([question])
+            found += differing([question], at_once=1, window_s=PATIENT_WINDOW_S)
             if len(found) == ENOUGH:
                 break
-    return found
-
-
-def _differing(prober: Prober, probes: dict[Question, Probe], verdicts: dict[Question, Verdict]) -> list[Question]:
-    everything = list(probes)
-    found: list[Question] = []
-    for begin in range(0, len(everything), IN_FLIGHT):
-        group = everything[begin : begin + IN_FLIGHT]
-        seen = prober.send([probes[question] for question in group], window_s=WINDOW_S)
-        pairs = zip(group, seen, strict=True)
-        found += [question for question, was_answered in pairs if was_answered != verdicts[question].reachable]
-    return found
+    return [Disagreement(each, verdicts[each], not verdicts[each].reachable) for each in found]

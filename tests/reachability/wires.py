@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -41,30 +41,40 @@ class Wires:
     namespaces: dict[str, str] = field(default_factory=dict)  # by guest id
     listeners: list[tuple[socket.socket, str]] = field(default_factory=list)  # with the VPC's id
 
-    def forget_neighbours(self) -> None:
-        """Empty the ARP caches of all guests."""
-        for namespace in self.namespaces.values():
-            run_inside(namespace, ["ip", "-4", "neighbour", "flush", "all"])
+    def forget_neighbours(self, guest_ids: Iterable[str]) -> None:
+        """Empty the ARP caches of guests; of those that do not run there are none."""
+        for guest_id in guest_ids:
+            if guest_id in self.namespaces:
+                run_inside(self.namespaces[guest_id], ["ip", "-4", "neighbour", "flush", "all"])
 
 
 @contextmanager
-def wired(host: RealHost, driver: NetworkDriver, topology: Topology) -> Iterator[Wires]:
-    """Make the topology real for the block; nothing of it is left afterwards."""
+def wired(
+    host: RealHost, driver: NetworkDriver, topology: Topology, *, removes_networks: bool = True
+) -> Iterator[Wires]:
+    """Make the topology real for the block; nothing of it is left afterwards, or only networks if one wishes so."""
     wires = Wires()
+    guests: list[WireGuest] = []
     with ThreadPoolExecutor(THREADS) as pool, ExitStack() as undo:
-        undo.callback(_remove_networks, driver, topology, pool)
+        if removes_networks:
+            undo.callback(_remove_networks, driver, topology, pool)
+        undo.callback(lambda: list(pool.map(WireGuest.close, guests)))
         list(pool.map(lambda vpc: _make_vpc(driver, topology, vpc), topology.vpcs))
         _make_subnets(driver, topology, None)
         for vpc in topology.vpcs:
             for address in (METADATA_ADDRESS, SERVICE_ADDRESS):
                 listener = undo.enter_context(driver.listen(vpc.vpc_id, address, SERVICE_PORT))
                 wires.listeners.append((listener, vpc.vpc_id))
+
+        def make(guest: Guest) -> dict[str, str]:
+            wire = WireGuest(host, suffix(guest.guest_id))
+            guests.append(wire)
+            _plug(topology, guest, wire)
+            return {guest.guest_id: wire.namespace} | _add_pods(topology, guest, wire)
+
         machines = [guest for guest in topology.guests if guest.is_running and not _is_pod(guest)]
-        made = [undo.enter_context(WireGuest(host, suffix(guest.guest_id))) for guest in machines]
-        list(pool.map(lambda guest, wire: _plug(topology, guest, wire), machines, made))
-        for guest, wire in zip(machines, made, strict=True):
-            wires.namespaces[guest.guest_id] = wire.namespace
-            wires.namespaces |= _add_pods(topology, guest, wire)
+        for made in pool.map(make, machines):
+            wires.namespaces |= made
         yield wires
 
 
@@ -73,10 +83,8 @@ def _is_pod(guest: Guest) -> bool:
 
 
 def _make_vpc(driver: NetworkDriver, topology: Topology, vpc: VPCSpec) -> None:
-    driver.ensure_vpc(replace(vpc, routes=()))
+    driver.ensure_vpc(vpc)
     _make_subnets(driver, topology, vpc.vpc_id)
-    if vpc.routes:
-        driver.ensure_vpc(replace(vpc, revision=vpc.revision + 1))
 
 
 def _make_subnets(driver: NetworkDriver, topology: Topology, vpc_id: str | None) -> None:
