@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import queue
+import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from iaas.drivers.interface import BackendDownError, DNSRecordSpec, PermanentError, PortSpec, SubnetSpec, VPCSpec
+from iaas.drivers.interface import (
+    AllowedPair,
+    BackendDownError,
+    DNSRecordSpec,
+    PermanentError,
+    PortSpec,
+    ReservationSpec,
+    SubnetSpec,
+    VPCSpec,
+)
 from iaas.drivers.linux import names
 from iaas.drivers.linux.links import link_names, remove_link
 from iaas.drivers.linux.namespaces import list_namespaces, namespace_exists, remove_namespace, run_inside
@@ -16,10 +28,12 @@ from iaas.drivers.linux.processes import Process, end_processes, find_processes
 from iaas.drivers.linux.waiting import wait_until
 from iaas.kernel.ids import suffix
 from tests.contract.frames import arp, delivered
-from tests.contract.network_subjects import NetworkSubject
+from tests.contract.network_subjects import OWNER, NetworkSubject
 from tests.contract.wire_guest import plug
 from tests.real_host import RealHost
 
+GUEST_MAC = "52:54:00:00:00:99"
+RESERVED = (ReservationSpec(owner=OWNER, first="10.77.0.105", last="10.77.0.120"),)
 REVIVAL_TIMEOUT_S = 20
 NOTICE_TIMEOUT_S = 10
 
@@ -30,6 +44,14 @@ def dhcp_servers(vpc: VPCSpec) -> list[Process]:
 
 def filter_rules(host: RealHost) -> str:
     return run_inside(host.fabric.namespace, ["nft", "list", "table", "bridge", names.filter_table(host.tag)])
+
+
+def elements_of(host: RealHost) -> set[str]:
+    """Return all elements of all sets, as texts."""
+    argv = ["nft", "-j", "list", "table", "bridge", names.filter_table(host.tag)]
+    found = json.loads(run_inside(host.fabric.namespace, argv))["nftables"]
+    sets = [each[kind] for each in found for kind in ("set", "map") if kind in each]
+    return {f"{each['name']} {json.dumps(element)}" for each in sets for element in each.get("elem", ())}
 
 
 def network(wired: NetworkSubject) -> tuple[VPCSpec, SubnetSpec, PortSpec]:
@@ -137,6 +159,40 @@ def test_rules_that_were_changed_by_somebody_else_are_mended(wired: NetworkSubje
     assert f'"{link}" . 10.77.0.12' in rules
     assert f'"{link}" . 10.77.0.10' not in rules
     assert f'"{names.tap(host.tag, other.nic_id)}" . 10.77.0.11' in rules
+
+
+def test_rules_changed_in_parts_are_those_written_in_one_go(wired: NetworkSubject, host: RealHost) -> None:
+    chance = random.Random(4)  # noqa: S311 - repeatable, no secret
+    subnets = [wired.subnet(wired.vpc()) for _ in range(2)]
+    ports = [wired.port_spec(subnet, f"10.77.0.{10 + number}") for subnet in subnets for number in range(8)]
+    pairs = [
+        AllowedPair(cidr=cidr, mac=mac) for cidr in ("10.244.0.0/23", "10.244.1.0/24") for mac in (None, GUEST_MAC)
+    ]
+
+    def churn(port: PortSpec, rounds: list[int]) -> None:
+        for revision, kind in enumerate(rounds):
+            if kind == 0:
+                wired.driver.remove_port(port.subnet_id, port.nic_id)
+            else:
+                changed = dataclasses.replace(port, allowed_pairs=tuple(pairs[:kind]), revision=revision)
+                wired.driver.ensure_port(changed)
+
+    def reserve(subnet: SubnetSpec) -> None:
+        for revision in range(1, 6):
+            reserved = RESERVED if revision % 2 else ()
+            wired.driver.ensure_subnet(dataclasses.replace(subnet, reservations=reserved, revision=revision))
+
+    with ThreadPoolExecutor(6) as pool:
+        work = [pool.submit(churn, port, chance.choices(range(5), k=5)) for port in ports]
+        work += [pool.submit(reserve, subnet) for subnet in subnets]
+        for each in work:
+            each.result()
+    in_parts = elements_of(host)
+    run_inside(host.fabric.namespace, ["nft", "delete", "table", "bridge", names.filter_table(host.tag)])
+    wired.driver.ensure_subnet(dataclasses.replace(subnets[0], reservations=RESERVED, revision=6))
+    in_one_go = elements_of(host)
+    assert in_parts == in_one_go
+    assert len(in_parts) > len(ports)
 
 
 def test_a_call_that_fails_leaves_what_was_there(wired: NetworkSubject, host: RealHost) -> None:
