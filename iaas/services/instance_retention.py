@@ -28,7 +28,7 @@ from iaas.kernel.ids import IdSource
 from iaas.resources.common import Principal, Role
 from iaas.resources.instances import Instance, InstanceStatus
 from iaas.resources.jobs import Job
-from iaas.resources.networks import NICStatus, Subnet
+from iaas.resources.networks import NetworkStatus, NetworkTransition, NICStatus, Subnet
 from iaas.services.access import require
 from iaas.services.health import BackendHealth
 from iaas.services.nic_creation import mac_scope
@@ -257,15 +257,29 @@ class InstanceRetention:
 
 
 def _kept_nics(tx: Tx, instance: Instance) -> list[tuple[dict[str, Any], Subnet]]:
-    """Return the NICs that went with the instance, but for those whose subnets are gone."""
-    found = [(nic, subnets.get(tx.connection, nic["subnet_id"])) for nic in (instance.retained or {})["nics"]]
+    """Return the NICs that went with the instance, but for those whose subnets are gone or going."""
+    found = [(nic, _usable_subnet(tx, nic["subnet_id"])) for nic in (instance.retained or {})["nics"]]
     return [(nic, subnet) for nic, subnet in found if subnet is not None]
+
+
+def _usable_subnet(tx: Tx, subnet_id: str) -> Subnet | None:
+    """Return a subnet that stays as it is until the commit (those that all projects share always do)."""
+    subnet = subnets.get(tx.connection, subnet_id)
+    if subnet is None or subnet.is_shared:
+        return subnet
+    subnets.lock(tx, subnet_id)
+    subnet = subnets.get(tx.connection, subnet_id)
+    if subnet is None or subnet.status != NetworkStatus.ACTIVE or subnet.transition == NetworkTransition.DELETING:
+        return None
+    return subnet
 
 
 def _claim_address(tx: Tx, subnet: Subnet, nic: dict[str, str]) -> str | None:
     if nic["address"] is None or subnet.cidr is None:
         return None
-    if ipaddress.IPv4Address(nic["address"]) in ipaddress.IPv4Network(subnet.cidr) and shared.claim(
+    block, old = ipaddress.IPv4Network(subnet.cidr), ipaddress.IPv4Address(nic["address"])
+    is_hosts = block.network_address < old < block.broadcast_address  # it may have joined with another block
+    if is_hosts and shared.claim(
         tx, scope=subnets.address_scope(subnet.id), value=nic["address"], resource_id=nic["id"]
     ):
         return nic["address"]

@@ -27,12 +27,18 @@ def find_machine(ctx: Context) -> Outcome:
         state = driver.stop_machine(ctx.instance.id, force=True)
         if state.power not in (PowerState.STOPPED, PowerState.CRASHED):
             return NotYet(state.next_change_at, message="waiting for the machine to stop")
-    return Done()
+    return Done({"nic_ids": list(state.nic_ids)})
 
 
 def set_macs(ctx: Context) -> Outcome:
-    """Let the machine have the MACs of its NICs. No undo: whoever recovers it the next time sets them again."""
-    steps.driver_of(ctx).set_macs(ctx.instance.id, {nic.id: nic.mac for nic in ctx.instance.nics})
+    """Let the machine have the MACs of its NICs, and no NICs whose subnets have gone meanwhile.
+
+    No undo: whoever recovers it the next time sets them again.
+    """
+    driver = steps.driver_of(ctx)
+    for nic_id in sorted(set(ctx.memo.get("nic_ids", ())) - {nic.id for nic in ctx.instance.nics}):
+        driver.detach_nic(ctx.instance.id, nic_id)
+    driver.set_macs(ctx.instance.id, {nic.id: nic.mac for nic in ctx.instance.nics})
     return Done()
 
 

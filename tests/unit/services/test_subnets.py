@@ -451,6 +451,34 @@ def test_an_application_that_comes_late_brings_nothing_back(cloud: Cloud) -> Non
     assert vpc.id not in {state.vpc_id for state in cloud.backend.networks.vpcs()}
 
 
+def test_an_instance_comes_back_without_the_nics_whose_subnets_are_going(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    make_subnet(cloud, vpc.id, "10.0.1.0/24", name="web")
+    instance = create(cloud, nics=(NewNIC(), NewNIC(subnet="web")))
+    cloud.instances.retention_s = 7200
+    cloud.instances.delete(operator(cloud), instance.id)
+    settle(cloud)
+    _, deleting = cloud.subnets.delete(operator(cloud), "web")
+    cloud.instances.recover(operator(cloud), instance.id)
+    done(cloud, deleting)
+    recovered = cloud.instances.get(operator(cloud), instance.id)
+    assert [nic.subnet_id for nic in recovered.nics] == [cloud.subnets.get(operator(cloud), "basic").id]
+
+
+def test_an_instance_comes_back_with_an_address_that_fits(cloud: Cloud) -> None:
+    vpc = make_vpc(cloud)
+    make_subnet(cloud, vpc.id, "10.0.1.0/24", name="web")
+    instance = create(cloud, nics=(NewNIC(subnet="web", address="10.0.1.16"),))
+    cloud.instances.retention_s = 7200
+    cloud.instances.delete(operator(cloud), instance.id)
+    settle(cloud)
+    done(cloud, cloud.subnets.leave(operator(cloud), "web")[1])
+    join(cloud, "web", vpc.id, "10.0.1.16/28")  # what was a host's address is the network's now
+    _, job = cloud.instances.recover(operator(cloud), instance.id)
+    done(cloud, job)
+    assert cloud.instances.get(operator(cloud), instance.id).nics[0].address == "10.0.1.18"
+
+
 def test_the_quota(cloud: Cloud) -> None:
     cloud.quotas.update(operator(cloud), "default", {"subnets": 1})
     make_subnet(cloud)
