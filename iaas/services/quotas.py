@@ -17,6 +17,7 @@ from iaas.kernel.errors import FieldError, InvalidInput, NotFound, QuotaExceeded
 from iaas.resources.common import Principal, Role
 from iaas.resources.quotas import Quota, QuotaDrift
 from iaas.services.access import require
+from iaas.services.telling import tell
 
 MAX_LIMIT = 10**15
 
@@ -112,6 +113,9 @@ class Quotas:
         def work(tx: Tx) -> list[Quota]:
             for name, limit in limits.items():
                 quotas.set_limit(tx, project_id, name, limit)
+            if limits:  # told to whose limits they are; null says that it is the default again
+                data = {"limits": dict(limits)}
+                tell(tx, principal, "quota", "updated", project_id, project_id=project_id, data=data)
             return self._read(tx.connection, project_id)
 
         return self._store.write(work)

@@ -159,6 +159,19 @@ def test_limits_are_set_and_go_back_to_the_default(admin: Caller, member: Caller
     assert used(member)["instances"] == 2
 
 
+def test_a_changed_limit_is_told_in_its_project(admin: Caller, member: Caller) -> None:
+    [project] = [each for each in admin.get("/v1/projects")["items"] if each["name"] == "team"]
+    before = {who: len(who.get("/v1/events")["items"]) for who in (admin, member)}
+    headers = {"X-Request-Id": "mine"}
+    limits = {"instances": 5, "vcpus": None}
+    admin.send("PATCH", "/v1/projects/team/quotas", limits, status=200, headers=headers)
+    limit(admin, "team")  # nothing to tell of
+    [event] = member.get("/v1/events")["items"][before[member] :]
+    assert (event["type"], event["resource"]) == ("quota.updated", {"type": "quota", "id": project["id"]})
+    assert (event["data"], event["request_id"]) == ({"limits": limits}, "mine")
+    assert len(admin.get("/v1/events")["items"]) == before[admin], "it is of the project whose limits they are"
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
