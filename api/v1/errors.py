@@ -50,6 +50,7 @@ _HTTP_CODES: Mapping[int, str] = {
 }
 
 RETRY_AFTER_S = 2
+LONGEST_PATH = 200  # of which a message repeats all
 
 
 def register(app: Flask) -> None:
@@ -114,10 +115,17 @@ def _on_http_error(error: HTTPException) -> Response:
     if status < 400:  # a redirect of the router's
         return Response(status=status, headers=dict(error.get_headers()))
     code = _HTTP_CODES.get(status, "malformed" if status < 500 else "internal")
-    message = error.description or error.name
+    path = request.path if len(request.path) <= LONGEST_PATH else request.path[:LONGEST_PATH] + "..."
+    allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+    if status == 404:
+        message = f"there is nothing at {path}"
+    elif allowed:
+        message = f"{path} does not take {request.method}; it takes {allowed}"
+    else:
+        message = error.description or error.name
     response = problem(CloudError(message, code=code), status)
-    if allowed := getattr(error, "valid_methods", None):
-        response.headers["Allow"] = ", ".join(sorted(allowed))
+    if allowed:
+        response.headers["Allow"] = allowed
     return response
 
 
