@@ -58,6 +58,7 @@ class InstanceCreation:
         with self._store.read() as connection:
             planner = Planner(connection, principal, self._policy)
             plans = [planner.plan(wish, f"instances.{index}." if is_batch else "") for index, wish in enumerate(wishes)]
+        _refuse_twins(plans)
         for kind in sorted({MachineKind(plan.wish.kind) for plan in plans}):
             self._health.check(kind)
         if plans:
@@ -185,6 +186,25 @@ class InstanceCreation:
             for nic_id in nic_ids:
                 shared.release(tx, scope=scope, resource_id=nic_id)
         raise Unavailable("no free MAC address was found")
+
+
+def _refuse_twins(plans: Sequence[Plan]) -> None:
+    """Return when no name is given twice.
+
+    Raises:
+        AlreadyExists: names the first two that are alike; the database could only say that the second is taken.
+    """
+    first: dict[str, Plan] = {}
+    for plan in plans:
+        name = plan.wish.name
+        if name is None:
+            continue
+        twin = first.setdefault(name, plan)
+        if twin is not plan:
+            one, other = twin.field_prefix.rstrip("."), plan.field_prefix.rstrip(".")
+            message = f"is given twice in this request: {one} and {other} are both named {name}"
+            field = plan.field_prefix + "name"
+            raise AlreadyExists(f"{field}: {message}", errors=[FieldError(field, "duplicate", message)])
 
 
 def _hosts_for(tx: Tx, principal: Principal, plans: Sequence[Plan]) -> list[str]:
