@@ -152,19 +152,19 @@ def _from_schema(messages: Any) -> InvalidInput:
     return InvalidInput(f"{first.field}: {first.message}" if first.field else first.message, errors=errors)
 
 
-def _flatten(messages: Any, path: tuple[str, ...]) -> Iterator[FieldError]:
+def _flatten(messages: Any, path: tuple[str, ...], *, kind: str = "field") -> Iterator[FieldError]:
     """Turn the schema library's tree ``{location: {field: [text]}}`` into a flat list."""
     if isinstance(messages, dict):
         for key, value in messages.items():
             parts = (*path, str(key))
             if not path and key in ("json", "query", "path", "headers"):
-                parts = ("",)
-            yield from _flatten(value, parts)
+                parts, kind = ("",), "query parameter" if key == "query" else "field"
+            yield from _flatten(value, parts, kind=kind)
         return
     field = ".".join(part for part in path if part and part != "_schema")
     field = field.removesuffix(".value").removesuffix(".key") if "labels" in path else field
     for text in messages if isinstance(messages, list) else [messages]:
-        yield FieldError(field, _code_of(str(text)), _sentence(str(text)))
+        yield FieldError(field, _code_of(str(text)), _sentence(str(text), kind))
 
 
 _CODES = (
@@ -181,7 +181,7 @@ _CODES = (
 )
 
 _SENTENCES = {
-    "Unknown field.": "is not a field of this call",
+    "Unknown field.": "is not a {kind} of this call",
     "Missing data for required field.": "is required",
     "Field may not be null.": "must not be null",
 }
@@ -191,5 +191,6 @@ def _code_of(text: str) -> str:
     return next((code for start, code in _CODES if text.startswith(start)), "invalid")
 
 
-def _sentence(text: str) -> str:
-    return _SENTENCES.get(text, text[:1].lower() + text[1:].rstrip("."))
+def _sentence(text: str, kind: str) -> str:
+    known = _SENTENCES.get(text)
+    return text[:1].lower() + text[1:].rstrip(".") if known is None else known.format(kind=kind)

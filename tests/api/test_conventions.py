@@ -132,7 +132,15 @@ def test_every_get_refuses_unknown_parameters(app: Flask, admin: Caller) -> None
     assert len(paths) > 20
     for path in paths:
         document = admin.refused("GET", path, status=422, code="invalid_input", query_string={"colour": "red"})
-        assert [(error["field"], error["code"]) for error in document["errors"]] == [("colour", "unknown")], path
+        message = "is not a query parameter of this call"
+        assert document["detail"] == f"colour: {message}", path
+        assert document["errors"] == [{"field": "colour", "code": "unknown", "message": message}], path
+    both = admin.refused(
+        "GET", "/v1/instances", status=422, code="invalid_input", query_string={"a": "1", "limit": "x"}
+    )
+    assert {error["field"]: error["code"] for error in both["errors"]} == {"a": "unknown", "limit": "mistyped"}
+    in_a_body = admin.refused("POST", "/v1/projects", {"name": "x", "colour": 1}, status=422, code="invalid_input")
+    assert in_a_body["detail"] == "colour: is not a field of this call"
 
 
 @pytest.mark.parametrize(
