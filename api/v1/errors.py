@@ -169,6 +169,7 @@ def _flatten(messages: Any, path: tuple[str, ...], *, kind: str = "field") -> It
 
 _CODES = (
     ("Unknown field", "unknown"),
+    ("unknown quota", "unknown"),
     ("Missing data", "required"),
     ("Field may not be null", "required"),
     ("Not a valid", "mistyped"),
