@@ -79,7 +79,7 @@ ROUTES: Mapping[str, Mapping[str, Least]] = {
     "/v1/images/<image>": {"GET": _READER, "PATCH": _ADMIN},
     "/v1/projects": {"GET": _ADMIN, "POST": _ADMIN},
     "/v1/projects/<project>": {"GET": _READER, "PATCH": _ADMIN, "DELETE": _ADMIN},
-    "/v1/projects/<project>/quotas": {"GET": _ADMIN, "PATCH": _ADMIN},
+    "/v1/projects/<project>/quotas": {"GET": _READER, "PATCH": _ADMIN},
     "/v1/quotas": {"GET": _READER},
     "/v1/api_tokens": {"GET": _READER, "POST": _MEMBER},
     "/v1/api_tokens/<api_token>": {"GET": _READER, "PATCH": _MEMBER, "DELETE": _MEMBER},

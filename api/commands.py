@@ -79,9 +79,11 @@ def register_serve(app: typer.Typer) -> None:
             bool, typer.Option("--metrics-open", help="/metrics for everybody, not for admins' tokens only.")
         ] = False,
         doctor_every: Annotated[
-            float,
-            typer.Option(metavar="SECONDS", min=0, help="Compare database and backend so often; 0: only on request."),
-        ] = 600.0,
+            float | None,
+            typer.Option(
+                metavar="SECONDS", min=0, help="Compare database and backend so often (600); 0: only on request."
+            ),
+        ] = None,
         doctor_repairs: Annotated[
             bool, typer.Option("--doctor-repairs", help="Repair what the periodic look finds, where that is safe.")
         ] = False,
@@ -104,6 +106,12 @@ def register_serve(app: typer.Typer) -> None:
             if workers == "external" and backend != "sim":
                 raise CommandError(
                     "--workers external is for the simulated backend: real machines are of one process",
+                    ExitStatus.USAGE,
+                )
+            if workers == "external" and (doctor_every is not None or doctor_repairs):
+                option = "--doctor-repairs" if doctor_repairs else "--doctor-every"
+                raise CommandError(
+                    f"{option} is an option of 'iaas worker' in a fleet: servers there look on request only",
                     ExitStatus.USAGE,
                 )
             _one_of("--virt-type", virt_type, ("auto", "qemu", "kvm"))
@@ -145,7 +153,7 @@ def register_serve(app: typer.Typer) -> None:
                         log_json=log_json,
                         fleet=workers == "external",
                         metrics_open=metrics_open,
-                        doctor_every_s=doctor_every,
+                        doctor_every_s=600.0 if doctor_every is None else doctor_every,
                         doctor_repairs=doctor_repairs,
                     ),
                     vault,

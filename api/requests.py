@@ -94,7 +94,7 @@ def refuse_unknown_query() -> None:
         view = getattr(view_class, method, view)
     if getattr(view, "takes_query", False) or not request.path.startswith("/v1/"):
         return
-    errors = [FieldError(name, "unknown", "is not a parameter of this call") for name in request.args]
+    errors = [FieldError(name, "unknown", "is not a query parameter of this call") for name in request.args]
     raise InvalidInput(f"{errors[0].field}: {errors[0].message}", errors=errors)
 
 

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from iaas.api.state import StartError, StateDir
 from iaas.cloud import Cloud
 from iaas.config import CloudConfig, DoctorPolicy
 from iaas.db.store import Store
-from iaas.drivers.interface import Backend, DriverError, MachineKind
+from iaas.drivers.interface import Backend, DriverError, HostReport, MachineKind
 from iaas.drivers.interface.logged import logged
 from iaas.jobs.executor import DRIVER_CALLS
 from iaas.kernel.clock import CloudClock
@@ -107,6 +107,8 @@ def serve(options: ServeOptions, vault: VaultAside | None = None) -> None:
         StartError: it cannot start; nothing is left half made.
     """
     configure(options.log_level, as_json=options.log_json)
+    given = credentials_from_environment()  # this and the hosts file may be wrong: before anything is made
+    hosts = _declared_hosts(options)
     port, holder = _hold_port(options.host, options.port)
     with contextlib.ExitStack() as stack:
         stack.callback(holder.close)
@@ -123,7 +125,9 @@ def serve(options: ServeOptions, vault: VaultAside | None = None) -> None:
         stack.callback(store.close)
         guests = _guest_servers(options)
         try:
-            cloud, on_exit = open_cloud(options, state, store, clock, ids, vault, guests)
+            cloud, on_exit = open_cloud(
+                options, state, store, clock, ids, given=given, hosts=hosts, vault=vault, guests=guests
+            )
         except SQLAlchemyError as error:
             raise StartError(f"the database cannot be used: {str(error).splitlines()[0]}") from error
         except (DriverError, CloudError, OSError) as error:
@@ -166,12 +170,17 @@ def open_cloud(
     store: Store,
     clock: CloudClock,
     ids: IdSource,
+    *,
+    given: FirstCredentials | None,
+    hosts: Sequence[HostReport] | None = None,
     vault: VaultAside | None = None,
     guests: GuestServers | None = None,
 ) -> tuple[Cloud, Callable[[], None]]:
     """Return the cloud, and what is to be done after it was closed.
 
     Args:
+        given: the operator's credentials, if the environment has them.
+        hosts: the simulation's, if a file declares them.
         guests: what answers inside VPCs; the simulation has no use for them.
     """
     from iaas.db.schema import upgrade
@@ -192,11 +201,6 @@ def open_cloud(
     if options.backend == "sim":
         from iaas.drivers.sim.backend import build_sim_backend
 
-        hosts = None
-        if options.hosts_file is not None:
-            from iaas.api.hosts_file import read_hosts
-
-            hosts = read_hosts(options.hosts_file, options.zones)
         backend = build_sim_backend(state.path / "sim.db", clock, zones=options.zones, hosts=hosts)
     else:
         from dataclasses import replace
@@ -233,7 +237,7 @@ def open_cloud(
         store=store,
         clock=clock,
         ids=ids,
-        given_credentials=_credentials_from_environment(),
+        given_credentials=given,
         queue=_queue(store) if options.fleet else None,
         operators_vault=vault,
     )
@@ -261,8 +265,12 @@ def _queue(store: Store) -> JobQueue:
     return JobQueue(store)
 
 
-def _credentials_from_environment() -> FirstCredentials | None:
-    """Return what CI gave: IAAS_TOKEN, and IAAS_ACCESS_KEY_ID with IAAS_SECRET_ACCESS_KEY if signed dialects matter."""
+def credentials_from_environment() -> FirstCredentials | None:
+    """Return what CI gave: IAAS_TOKEN, and IAAS_ACCESS_KEY_ID with IAAS_SECRET_ACCESS_KEY if signed dialects matter.
+
+    Raises:
+        StartError: the token is too short.
+    """
     token = os.environ.get("IAAS_TOKEN")
     if not token:
         return None
@@ -276,6 +284,14 @@ def _credentials_from_environment() -> FirstCredentials | None:
         access_key_id=os.environ.get("IAAS_ACCESS_KEY_ID") or f"ak-{derived[:8]}",
         secret_access_key=os.environ.get("IAAS_SECRET_ACCESS_KEY") or derived[8:],
     )
+
+
+def _declared_hosts(options: ServeOptions) -> Sequence[HostReport] | None:
+    if options.hosts_file is None:
+        return None
+    from iaas.api.hosts_file import read_hosts
+
+    return read_hosts(options.hosts_file, options.zones)
 
 
 def _private(path: Path) -> None:

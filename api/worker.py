@@ -86,7 +86,7 @@ def work(options: WorkerOptions) -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
     from iaas.api.logs import configure
-    from iaas.api.server import ServeOptions, open_cloud
+    from iaas.api.server import ServeOptions, credentials_from_environment, open_cloud
     from iaas.api.state import StartError, StateDir
     from iaas.db.repositories import catalog
     from iaas.db.store import Store
@@ -107,6 +107,7 @@ def work(options: WorkerOptions) -> None:
         doctor_repairs=options.doctor_repairs,
         fleet=True,
     )
+    given = credentials_from_environment()
     with contextlib.ExitStack() as stack:
         state = StateDir(options.state_dir, shared=True)
         stack.callback(state.release)
@@ -114,7 +115,7 @@ def work(options: WorkerOptions) -> None:
         try:
             store = Store(options.database_url, clock)
             stack.callback(store.close)
-            cloud, _ = open_cloud(serve_options, state, store, clock, IdSource())
+            cloud, _ = open_cloud(serve_options, state, store, clock, IdSource(), given=given)
         except (SQLAlchemyError, ImportError, CloudError) as error:
             raise StartError(f"the worker cannot start: {str(error).splitlines()[0]}") from error
         stack.callback(cloud.close)

@@ -32,7 +32,7 @@ _ERRORS: Mapping[int, tuple[str, str]] = {
         "Conflict",
         "The state of something forbids it; `code` says why, `retryable` whether to come again.",
     ),
-    410: ("Gone", "Events after that id were purged (`events_expired`)."),
+    410: ("Gone", "Events after that id were purged, or no event has had it yet (`events_expired`)."),
     412: ("PreconditionFailed", "If-Match names another generation (`precondition_failed`)."),
     413: ("TooLarge", "The body is too long (`payload_too_large`)."),
     415: ("UnsupportedMediaType", "The body is not said to be JSON (`unsupported_media_type`)."),

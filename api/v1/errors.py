@@ -50,6 +50,7 @@ _HTTP_CODES: Mapping[int, str] = {
 }
 
 RETRY_AFTER_S = 2
+LONGEST_PATH = 200  # of which a message repeats all
 
 
 def register(app: Flask) -> None:
@@ -114,10 +115,17 @@ def _on_http_error(error: HTTPException) -> Response:
     if status < 400:  # a redirect of the router's
         return Response(status=status, headers=dict(error.get_headers()))
     code = _HTTP_CODES.get(status, "malformed" if status < 500 else "internal")
-    message = error.description or error.name
+    path = request.path if len(request.path) <= LONGEST_PATH else request.path[:LONGEST_PATH] + "..."
+    allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+    if status == 404:
+        message = f"there is nothing at {path}"
+    elif allowed:
+        message = f"{path} does not take {request.method}; it takes {allowed}"
+    else:
+        message = error.description or error.name
     response = problem(CloudError(message, code=code), status)
-    if allowed := getattr(error, "valid_methods", None):
-        response.headers["Allow"] = ", ".join(sorted(allowed))
+    if allowed:
+        response.headers["Allow"] = allowed
     return response
 
 
@@ -144,23 +152,24 @@ def _from_schema(messages: Any) -> InvalidInput:
     return InvalidInput(f"{first.field}: {first.message}" if first.field else first.message, errors=errors)
 
 
-def _flatten(messages: Any, path: tuple[str, ...]) -> Iterator[FieldError]:
+def _flatten(messages: Any, path: tuple[str, ...], *, kind: str = "field") -> Iterator[FieldError]:
     """Turn the schema library's tree ``{location: {field: [text]}}`` into a flat list."""
     if isinstance(messages, dict):
         for key, value in messages.items():
             parts = (*path, str(key))
             if not path and key in ("json", "query", "path", "headers"):
-                parts = ("",)
-            yield from _flatten(value, parts)
+                parts, kind = ("",), "query parameter" if key == "query" else "field"
+            yield from _flatten(value, parts, kind=kind)
         return
     field = ".".join(part for part in path if part and part != "_schema")
     field = field.removesuffix(".value").removesuffix(".key") if "labels" in path else field
     for text in messages if isinstance(messages, list) else [messages]:
-        yield FieldError(field, _code_of(str(text)), _sentence(str(text)))
+        yield FieldError(field, _code_of(str(text)), _sentence(str(text), kind))
 
 
 _CODES = (
     ("Unknown field", "unknown"),
+    ("unknown quota", "unknown"),
     ("Missing data", "required"),
     ("Field may not be null", "required"),
     ("Not a valid", "mistyped"),
@@ -173,7 +182,7 @@ _CODES = (
 )
 
 _SENTENCES = {
-    "Unknown field.": "is not a field of this call",
+    "Unknown field.": "is not a {kind} of this call",
     "Missing data for required field.": "is required",
     "Field may not be null.": "must not be null",
 }
@@ -183,5 +192,6 @@ def _code_of(text: str) -> str:
     return next((code for start, code in _CODES if text.startswith(start)), "invalid")
 
 
-def _sentence(text: str) -> str:
-    return _SENTENCES.get(text, text[:1].lower() + text[1:].rstrip("."))
+def _sentence(text: str, kind: str) -> str:
+    known = _SENTENCES.get(text)
+    return text[:1].lower() + text[1:].rstrip(".") if known is None else known.format(kind=kind)

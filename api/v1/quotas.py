@@ -11,7 +11,7 @@ from iaas.api.requests import Blueprint, principal
 from iaas.api.v1.dumping import ValueSchema
 from iaas.api.v1.schemas import StrictInteger, listing_schema, page
 from iaas.api.wiring import cloud
-from iaas.services.quotas import DEFAULTS, MAX_LIMIT
+from iaas.services.quotas import DEFAULTS, MAX_LIMIT, UNKNOWN
 
 blp = Blueprint("quotas", __name__, description="How much a project may have.")
 
@@ -31,7 +31,13 @@ _LIMITS = {
     )
     for name in DEFAULTS
 }
-QuotaPatchSchema = Schema.from_dict(_LIMITS, name="QuotaPatch")  # type: ignore[arg-type]  # as in schemas.py
+
+
+class _Limits(Schema):
+    error_messages = {"unknown": UNKNOWN}  # noqa: RUF012 - the library's attribute
+
+
+QuotaPatchSchema = _Limits.from_dict(_LIMITS, name="QuotaPatch")  # type: ignore[arg-type]  # as in schemas.py
 
 
 @blp.route("/quotas")
@@ -46,7 +52,7 @@ class Quotas(MethodView):
 class ProjectQuotas(MethodView):
     @blp.response(200, QuotaListSchema)
     def get(self, project: str) -> dict[str, Any]:
-        """List the quotas of a project (admins)."""
+        """List the quotas of a project; to others than admins only their own exists."""
         return page(cloud().quotas.of_project(principal(), project), None)
 
     @blp.arguments(QuotaPatchSchema)

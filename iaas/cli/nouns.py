@@ -9,11 +9,13 @@ from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import typer
 
+from iaas.cli.exit_status import CommandError, ExitStatus
 from iaas.cli.output import Column, write_details, write_json, write_table
 from iaas.cli.session import Session, command
-from iaas.client import Client, Collection, Resource
+from iaas.client import Client, Collection, NotFound, Resource
 
 R = TypeVar("R", bound=Resource)
+MOST_NAMED = 10  # of those that a name could mean
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME|ID", help="What has no name goes by its id.")]
 NamesArgument = Annotated[list[str], typer.Argument(metavar="NAME|ID...", help="What has no name goes by its id.")]
@@ -71,6 +73,7 @@ class Noun(Generic[R]):
     collection: Callable[[Client], Collection[R]]
     columns: tuple[Column[R], ...]
     filters: tuple[str, ...] = ("name", "label", "sort")  # names in FILTERS
+    has_unique_names: bool = True  # the server then takes a name in the place of an id
 
 
 def add_list(app: typer.Typer, noun: Noun[R]) -> None:
@@ -98,7 +101,7 @@ def add_get(app: typer.Typer, noun: Noun[R]) -> None:
     @command(app, "get", help=f"Show one {noun.word} with all its fields.")
     def get(session: Session, name: NameArgument) -> None:
         with session.client() as client:
-            show(session, noun.collection(client).get(name))
+            show(session, get_one(client, noun, name))
 
 
 def add_delete(app: typer.Typer, noun: Noun[Any], *, help_text: str) -> None:
@@ -108,8 +111,31 @@ def add_delete(app: typer.Typer, noun: Noun[Any], *, help_text: str) -> None:
     def delete(session: Session, names: NamesArgument) -> None:
         with session.client() as client:
             for name in names:
-                found: Removable = noun.collection(client).get(name)
+                found: Removable = get_one(client, noun, name)
                 found.delete()
+
+
+def get_one(client: Client, noun: Noun[R], id_or_name: str) -> R:
+    """Return one resource by its id or name; also by a name that need not be unique, if only one has it.
+
+    Raises:
+        NotFound: there is none.
+        CommandError: several have the name.
+    """
+    collection = noun.collection(client)
+    try:
+        return collection.get(id_or_name)
+    except NotFound:
+        if noun.has_unique_names or not id_or_name:
+            raise
+        found = [each for each in collection.iterate(name=id_or_name) if each.name == id_or_name]
+        if not found:
+            raise
+    if len(found) > 1:
+        ids = ", ".join(each.id for each in found[:MOST_NAMED]) + (", ..." if len(found) > MOST_NAMED else "")
+        message = f"{len(found)} {noun.word}s are named {id_or_name}; give the id of one: {ids}"
+        raise CommandError(message, ExitStatus.USAGE)
+    return found[0]
 
 
 def show_list(

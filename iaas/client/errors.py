@@ -117,7 +117,8 @@ class PreconditionFailed(APIError):
 
 
 class EventsExpired(APIError):
-    """The server no longer keeps all events after the given one: list the resources anew, then follow."""
+    """The server no longer keeps all events after the given one, or never had that one (its database was replaced):
+    list the resources anew, then follow."""
 
 
 class RateLimited(APIError):

@@ -57,7 +57,8 @@ class Events(Collection[Event]):
         A lost connection is made again and goes on after the last event, each of which comes exactly once.
 
         Raises:
-            EventsExpired: the server no longer keeps all that came after ``after``: list the resources anew.
+            EventsExpired: the server no longer keeps all that came after ``after``, or never had such an event:
+                list the resources anew.
             APIError: the server refuses (no valid token).
             ConnectionFailed: it could not be reached again within the client's ``timeout_s``.
         """

@@ -32,7 +32,7 @@ class Quotas:
         self._client = client
 
     def list(self, *, project: str | None = None) -> tuple[Quota, ...]:
-        """Return the quotas of one's own project, or of another one (id or name; admin).
+        """Return the quotas of one's own project, or of that with this id or name (of others than one's own: admin).
 
         Raises:
             NotFound: there is no such project.

@@ -137,7 +137,8 @@ class RateLimited(CloudError):
 
 
 class EventsExpired(CloudError):
-    """The events after the given id are no longer all there: whoever follows must list the resources anew."""
+    """The events after the given id are no longer all there, or the id is of another database: whoever follows must
+    list the resources anew."""
 
     code = "events_expired"
 

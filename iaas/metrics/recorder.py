@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -43,6 +43,9 @@ class CloudMetrics:
     """
 
     def __init__(self) -> None:
+        # One more series for each counter, to say when it began: that is the server's start, for nearly all of them.
+        # The library has one switch for the whole process.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "iaas_http_requests", "Requests answered.", ("route", "method", "status"), registry=self.registry

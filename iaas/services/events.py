@@ -84,7 +84,7 @@ class EventService:
         Admins also get those of the operators.
 
         Raises:
-            EventsExpired: some after that id were purged.
+            EventsExpired: some after that id were purged, or no event has had it yet (the database is another one).
         """
         with self._store.read() as connection:
             if after and after < events.purged_through(connection):
@@ -92,17 +92,21 @@ class EventService:
                     f"the events after {after} are no longer all kept: list the resources anew, then follow from 0"
                 )
             found = events.list_after(connection, project_id=principal.project_id, after=after, limit=limit, only=only)
-            if not is_operator(principal):
-                return found
-            more = events.list_after(connection, project_id=OPERATORS, after=after, limit=limit, only=only)
-        found += [replace(event, project_id=None) for event in more]
+            if is_operator(principal):
+                more = events.list_after(connection, project_id=OPERATORS, after=after, limit=limit, only=only)
+                found += [replace(event, project_id=None) for event in more]
+            if not found and after > events.newest_id(connection):
+                raise EventsExpired(
+                    f"this server has no event {after} yet, so the id is of another server or of a database that was"
+                    " replaced: list the resources anew, then follow from 0"
+                )
         return sorted(found, key=lambda event: event.id)[:limit]
 
     def follow(self, principal: Principal, *, after: int, only: EventFilter) -> EventStream:
         """Return the events after an id as they come, for as long as the caller asks for them.
 
         Raises:
-            EventsExpired: some after that id were purged.
+            EventsExpired: as for :meth:`list_after`.
             RateLimited: as many follow already as this server lets; none waits for a place.
         """
         self.list_after(principal, after=after, limit=1, only=only)

@@ -59,6 +59,7 @@ class InstanceCreation:
         with self._store.read() as connection:
             planner = Planner(connection, principal, self._policy)
             plans = [planner.plan(wish, f"instances.{index}." if is_batch else "") for index, wish in enumerate(wishes)]
+        _refuse_twins(plans)
         for kind in sorted({MachineKind(plan.wish.kind) for plan in plans}):
             self._health.check(kind)
         if plans:
@@ -168,6 +169,25 @@ class InstanceCreation:
         for (instance_id, _), nic in zip(places, made, strict=True):
             found[instance_id].append(nic)
         return found
+
+
+def _refuse_twins(plans: Sequence[Plan]) -> None:
+    """Return when no name is given twice.
+
+    Raises:
+        AlreadyExists: names the first two that are alike; the database could only say that the second is taken.
+    """
+    first: dict[str, Plan] = {}
+    for plan in plans:
+        name = plan.wish.name
+        if name is None:
+            continue
+        twin = first.setdefault(name, plan)
+        if twin is not plan:
+            one, other = twin.field_prefix.rstrip("."), plan.field_prefix.rstrip(".")
+            message = f"is given twice in this request: {one} and {other} are both named {name}"
+            field = plan.field_prefix + "name"
+            raise AlreadyExists(f"{field}: {message}", errors=[FieldError(field, "duplicate", message)])
 
 
 def _hosts_for(tx: Tx, principal: Principal, plans: Sequence[Plan]) -> list[str]:

@@ -17,6 +17,7 @@ from iaas.kernel.errors import FieldError, InvalidInput, NotFound, QuotaExceeded
 from iaas.resources.common import Principal, Role
 from iaas.resources.quotas import Quota, QuotaDrift
 from iaas.services.access import require
+from iaas.services.telling import tell
 
 MAX_LIMIT = 10**15
 
@@ -51,6 +52,7 @@ COUNTED: tuple[Counted, ...] = (
     Counted(defaults={"dns_records": 10_000}, held=quotas.held_by_dns_records),
 )
 DEFAULTS: Mapping[str, int] = {name: limit for counted in COUNTED for name, limit in counted.defaults.items()}
+UNKNOWN = f"unknown quota; there are {', '.join(DEFAULTS)}"
 
 
 class Quotas:
@@ -97,9 +99,8 @@ class Quotas:
         return self._of(principal.project_id)
 
     def of_project(self, principal: Principal, id_or_name: str) -> list[Quota]:
-        """Return the quotas of any project (admins)."""
-        require(principal, Role.ADMIN)
-        return self._of(self._project_id(id_or_name))
+        """Return the quotas of a project; to others than admins only their own exists."""
+        return self._of(self._project_id(principal, id_or_name))
 
     def update(self, principal: Principal, id_or_name: str, limits: Mapping[str, int | None]) -> list[Quota]:
         """Set limits of a project (admins); None goes back to the default. What is in use already may be more.
@@ -110,22 +111,25 @@ class Quotas:
         require(principal, Role.ADMIN)
         for name, limit in limits.items():
             if name not in DEFAULTS:
-                raise _invalid(name, "unknown", "is no quota")
+                raise _invalid(name, "unknown", UNKNOWN)
             if limit is not None and not 0 <= limit <= MAX_LIMIT:
                 raise _invalid(name, "out_of_range", f"must be from 0 to {MAX_LIMIT}")
-        project_id = self._project_id(id_or_name)
+        project_id = self._project_id(principal, id_or_name)
 
         def work(tx: Tx) -> list[Quota]:
             for name, limit in limits.items():
                 quotas.set_limit(tx, project_id, name, limit)
+            if limits:  # told to whose limits they are; null says that it is the default again
+                data = {"limits": dict(limits)}
+                tell(tx, principal, "quota", "updated", project_id, project_id=project_id, data=data)
             return self._read(tx.connection, project_id)
 
         return self._store.write(work)
 
-    def _project_id(self, id_or_name: str) -> str:
+    def _project_id(self, principal: Principal, id_or_name: str) -> str:
         with self._store.read() as connection:
             found = identity.get_project(connection, id_or_name)
-        if found is None:
+        if found is None or (principal.role is not Role.ADMIN and found.id != principal.project_id):
             raise NotFound(f"there is no project {id_or_name}", resource=ResourceRef("project", id_or_name))
         return found.id
 

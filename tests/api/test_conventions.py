@@ -132,7 +132,15 @@ def test_every_get_refuses_unknown_parameters(app: Flask, admin: Caller) -> None
     assert len(paths) > 20
     for path in paths:
         document = admin.refused("GET", path, status=422, code="invalid_input", query_string={"colour": "red"})
-        assert [(error["field"], error["code"]) for error in document["errors"]] == [("colour", "unknown")], path
+        message = "is not a query parameter of this call"
+        assert document["detail"] == f"colour: {message}", path
+        assert document["errors"] == [{"field": "colour", "code": "unknown", "message": message}], path
+    both = admin.refused(
+        "GET", "/v1/instances", status=422, code="invalid_input", query_string={"a": "1", "limit": "x"}
+    )
+    assert {error["field"]: error["code"] for error in both["errors"]} == {"a": "unknown", "limit": "mistyped"}
+    in_a_body = admin.refused("POST", "/v1/projects", {"name": "x", "colour": 1}, status=422, code="invalid_input")
+    assert in_a_body["detail"] == "colour: is not a field of this call"
 
 
 @pytest.mark.parametrize(
@@ -218,8 +226,14 @@ def test_the_request_id_of_a_create_is_on_all_its_events(admin: Caller, cloud: C
 
 @pytest.mark.parametrize("path", ["/v1/nothing", "/nothing", "/v1/instances/x/actions/fly", "/v1//instances", "/v2/x"])
 def test_unknown_paths(admin: Caller, path: str) -> None:
-    admin.refused("GET", path, status=404, code="not_found")
-    admin.refused("POST", path, {}, status=404, code="not_found")
+    for method, body in (("GET", None), ("POST", {})):
+        document = admin.refused(method, path, body, status=404, code="not_found")
+        assert document["detail"] == f"there is nothing at {path}"
+
+
+def test_a_long_unknown_path_is_not_repeated_as_a_whole(nobody: Caller) -> None:
+    document = nobody.refused("GET", "/" + 5000 * "x", status=404, code="not_found")
+    assert len(document["detail"]) < 300
 
 
 @pytest.mark.parametrize(
@@ -236,7 +250,9 @@ def test_methods_that_are_not_allowed(admin: Caller, method: str, path: str, all
     response = admin.call(method, path)
     assert response.status_code == 405
     assert response.json["code"] == "method_not_allowed"
-    assert allowed <= set(response.headers["Allow"].split(", "))
+    named = response.headers["Allow"].split(", ")
+    assert allowed <= set(named)
+    assert response.json["detail"] == f"{path} does not take {method}; it takes {', '.join(named)}"
 
 
 def test_head_is_get_without_a_body(admin: Caller) -> None:

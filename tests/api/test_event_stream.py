@@ -160,6 +160,25 @@ def test_refusals(admin: Caller, nobody: Caller, cloud: Cloud) -> None:
     assert admin.get("/v1/events") == {"items": [], "next_cursor": None}
 
 
+def test_an_id_that_no_event_has_yet_is_refused(admin: Caller, member: Caller, cloud: Cloud) -> None:
+    make(admin)
+    settle(cloud)
+    last = int(admin.get("/v1/events")["items"][-1]["id"])
+    for purged in (False, True):
+        for caller in (admin, member):
+            assert caller.get("/v1/events", after=last)["items"] == []
+            next(chunks(caller, **{"Last-Event-ID": str(last)}))
+            for path, headers in (
+                (f"/v1/events?after={last + 1}", {}),
+                (f"/v1/events?after={last + 1}", STREAM),
+                ("/v1/events", {**STREAM, "Last-Event-ID": str(last + 1)}),
+            ):
+                problem = caller.refused("GET", path, status=410, code="events_expired", headers=headers)
+                assert problem["detail"].startswith(f"this server has no event {last + 1} yet"), purged
+        cloud.clock.advance(cloud.config.event_retention.age_s + 1)
+        cloud.events.purge()
+
+
 def test_beyond_the_bound_the_answer_is_429_at_once(admin: Caller, cloud: Cloud) -> None:
     taken = []
     while (flag := cloud.event_feed.subscribe()) is not None:

@@ -157,6 +157,19 @@ def test_batch_is_all_or_none(admin: Caller, cloud: Cloud) -> None:
     assert_consistent(cloud)
 
 
+def test_a_name_given_twice_in_a_batch_is_said_to_be_that(admin: Caller) -> None:
+    web, db = {**NEW, "name": "web"}, {**NEW, "name": "db"}
+    rule = {"anti_affinity": {"label_selector": "app=web"}}
+    for batch in ([web, db, web], [web, db, {**web, "placement": rule}]):
+        document = admin.refused("POST", "/v1/instances:batch", {"instances": batch}, status=409, code="name_taken")
+        message = "is given twice in this request: instances.0 and instances.2 are both named web"
+        assert document["detail"] == f"instances.2.name: {message}"
+        assert document["errors"] == [{"field": "instances.2.name", "code": "duplicate", "message": message}]
+    make(admin, name="web")
+    document = admin.refused("POST", "/v1/instances:batch", {"instances": [db, web]}, status=409, code="name_taken")
+    assert document["errors"][0]["code"] == "taken", "of another request"
+
+
 @pytest.mark.parametrize("count", [0, 1001])
 def test_batch_has_bounds(admin: Caller, count: int) -> None:
     document = admin.refused(

@@ -42,6 +42,7 @@ def test_requests_jobs_steps_and_capacity_are_counted(app: Flask, admin: Caller,
     assert found["iaas_store_group_size_count"] > 0
     assert found['iaas_waits{what="stream"}'] == 0
     assert not any(instance in name for name in found), "a tenant's id is in the metrics"
+    assert not any(name.partition("{")[0].endswith("_created") for name in found), "one more series for each counter"
 
 
 def test_retries_failures_and_the_agenda(app: Flask, admin: Caller, cloud: Cloud) -> None:

@@ -159,6 +159,19 @@ def test_limits_are_set_and_go_back_to_the_default(admin: Caller, member: Caller
     assert used(member)["instances"] == 2
 
 
+def test_a_changed_limit_is_told_in_its_project(admin: Caller, member: Caller) -> None:
+    [project] = [each for each in admin.get("/v1/projects")["items"] if each["name"] == "team"]
+    before = {who: len(who.get("/v1/events")["items"]) for who in (admin, member)}
+    headers = {"X-Request-Id": "mine"}
+    limits = {"instances": 5, "vcpus": None}
+    admin.send("PATCH", "/v1/projects/team/quotas", limits, status=200, headers=headers)
+    limit(admin, "team")  # nothing to tell of
+    [event] = member.get("/v1/events")["items"][before[member] :]
+    assert (event["type"], event["resource"]) == ("quota.updated", {"type": "quota", "id": project["id"]})
+    assert (event["data"], event["request_id"]) == ({"limits": limits}, "mine")
+    assert len(admin.get("/v1/events")["items"]) == before[admin], "it is of the project whose limits they are"
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -173,8 +186,28 @@ def test_limits_are_set_and_go_back_to_the_default(admin: Caller, member: Caller
 def test_wrong_limits(admin: Caller, member: Caller, body: Any, field: str) -> None:
     document = admin.refused("PATCH", "/v1/projects/team/quotas", body, status=422, code="invalid_input")
     assert document["errors"][0]["field"] == field
+    if field == "flowers":
+        message = f"unknown quota; there are {', '.join(DEFAULTS)}"
+        assert document["errors"] == [{"field": field, "code": "unknown", "message": message}]
+        assert document["detail"] == f"flowers: {message}"
     admin.refused("PATCH", "/v1/projects/none/quotas", {}, status=404, code="not_found")
     admin.refused("GET", "/v1/projects/none/quotas", status=404, code="not_found")
+
+
+def test_who_is_no_admin_sees_the_limits_of_his_own_project_only(
+    admin: Caller, member: Caller, cloud: Cloud, app: Flask
+) -> None:
+    limit(admin, "team", instances=7)
+    reader = Caller(app, principal_in(cloud, "team", Role.READER)[1])
+    own = member.get("/v1/quotas")
+    [project] = [each["id"] for each in admin.get("/v1/projects")["items"] if each["name"] == "team"]
+    for caller in (reader, member):
+        assert caller.get("/v1/projects/team/quotas") == caller.get(f"/v1/projects/{project}/quotas") == own
+        for other in ("default", "none"):
+            caller.refused("GET", f"/v1/projects/{other}/quotas", status=404, code="not_found")
+        body = {"instances": 8}
+        caller.refused("PATCH", "/v1/projects/team/quotas", body, status=403, code="permission_denied")
+    assert own["items"][0] == {"resource": "instances", "limit": 7, "used": 0}
 
 
 def test_projects_do_not_share(admin: Caller, member: Caller, stranger: Caller) -> None:

@@ -192,6 +192,14 @@ def test_options_that_are_wrong(tmp_path: Path, options: tuple[str, ...], word: 
 
 def test_a_short_token_from_the_environment(tmp_path: Path) -> None:
     assert "IAAS_TOKEN" in refused(tmp_path / "state", environment={"IAAS_TOKEN": "short"})
+    assert list(tmp_path.iterdir()) == [], "it was refused before anything was made"
+
+
+def test_a_hosts_file_that_is_none_leaves_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "hosts.toml"
+    file.write_text("hosts = 1")
+    assert "[[hosts]]" in refused(tmp_path / "state", "--hosts", str(file))
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_other_zones(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def torture_sim(folder: Path, torment: Torment, *, seed: int) -> Counter[str]:
 def _kept_on_failure(place: Path) -> Iterator[None]:
     try:
         yield
-    except BaseException:
+    except BaseException:  # raised again: after Ctrl-C, too, the folder is there and somebody may want to look
         print(f"the server's state and log are left in {place}", flush=True)
         raise
 

@@ -35,6 +35,7 @@ API_TOKEN = Noun[APIToken](
         Column("CREATED", lambda token: token.created_at),
     ),
     filters=("name", "sort"),
+    has_unique_names=False,
 )
 ACCESS_KEY = Noun[AccessKey](
     word="access key",
@@ -47,6 +48,7 @@ ACCESS_KEY = Noun[AccessKey](
         Column("CREATED", lambda key: key.created_at),
     ),
     filters=("name", "sort"),
+    has_unique_names=False,
 )
 
 NewNameArgument = Annotated[str, typer.Argument(metavar="NAME")]

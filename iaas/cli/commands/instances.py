@@ -13,7 +13,7 @@ import typer
 
 from iaas.cli.commands.nics import NICOption, SubnetsOption, wanted_nics
 from iaas.cli.exit_status import CommandError
-from iaas.cli.nouns import LabelOption, NameArgument, NamesArgument, Noun, add_get, add_list, parse_labels, show
+from iaas.cli.nouns import LabelOption, NameArgument, NamesArgument, Noun, add_list, parse_labels, show
 from iaas.cli.output import Column, text_of, write_json, write_table
 from iaas.cli.progress import describe, progress
 from iaas.cli.session import Session, command
@@ -56,9 +56,18 @@ GraceOption = Annotated[
 def add(app: typer.Typer) -> None:
     """Add the verbs of an instance's life."""
     add_list(app, INSTANCE)
-    add_get(app, INSTANCE)
-    for function in (create, start, stop, restart, resize, rebuild, delete, recover, update):
+    for function in (get, create, start, stop, restart, resize, rebuild, delete, recover, update):
         command(app)(function)
+
+
+def get(
+    session: Session,
+    name: NameArgument,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Also one (by id) that is deleted.")] = False,
+) -> None:
+    """Show one instance with all its fields."""
+    with session.client() as client:
+        show(session, _also_deleted(client, name) if deleted else client.instances.get(name))
 
 
 def create(

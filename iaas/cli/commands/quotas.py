@@ -24,7 +24,8 @@ def add(app: typer.Typer) -> None:
     def list_all(
         session: Session,
         project: Annotated[
-            str | None, typer.Option("--project", metavar="NAME|ID", help="Another project than one's own (admin).")
+            str | None,
+            typer.Option("--project", metavar="NAME|ID", help="This project (others than one's own: admin)."),
         ] = None,
     ) -> None:
         """List what a project may have, and has."""

@@ -135,6 +135,11 @@ def last_id(connection: Connection) -> int:
     return int(connection.execute(select(func.max(_events.c.id))).scalar() or 0)
 
 
+def newest_id(connection: Connection) -> int:
+    """Return the greatest id that an event has had, kept or purged."""
+    return max(last_id(connection), purged_through(connection))
+
+
 def _event(row: Row[Any]) -> Event:
     return Event(
         id=row.id,

@@ -82,7 +82,7 @@ def test_credentials_and_keys(cli: Cli, tmp_path: Path) -> None:
     token = json.loads(cli("api-token", "create", "ci", "--role", "reader", "-o", "json").stdout)
     assert cli("zone", "list", "--token", token["token"]).returncode == 0
     assert cli("key-pair", "create", "x", "--out", str(tmp_path / "x"), "--token", token["token"]).returncode == 5
-    assert cli("api-token", "delete", token["id"]).returncode == 0
+    assert cli("api-token", "delete", "ci").returncode == 0
     assert cli("zone", "list", "--token", token["token"]).returncode == 5
     assert cli("key-pair", "create", "me", "--out", str(tmp_path / "key")).returncode == 0
     assert "PRIVATE KEY" in (tmp_path / "key").read_text()

@@ -11,6 +11,8 @@ from iaas.client.errors import api_error
 from tests.unit.cli.conftest import Run
 from tests.unit.client.fake_cloud import FakeCloud, problem
 
+SERVER = ("serve=iaas.api.commands:register_serve",)
+
 
 @pytest.mark.parametrize(
     ("answer", "status"),
@@ -75,11 +77,21 @@ def test_faulty_fields_and_blockers_are_named(run: Run, cloud: FakeCloud) -> Non
     ],
 )
 def test_wrong_use_is_status_2_and_sends_nothing(run: Run, cloud: FakeCloud, line: tuple[str, ...]) -> None:
-    result = run(*line)
+    result = run(*line, plugins=SERVER)
     assert result.status == 2
     assert result.err.startswith("iaas: ")
+    assert ("No such command" in result.err) == (line in (("nothing",), ("instance", "lst")))
     assert result.err.count("\n") == 1
     assert cloud.requests == []
+
+
+@pytest.mark.parametrize("option", [("--doctor-every", "600"), ("--doctor-every", "0"), ("--doctor-repairs",)])
+def test_a_server_of_a_fleet_takes_no_option_that_it_would_not_heed(run: Run, option: tuple[str, ...]) -> None:
+    fleet = ("serve", "--workers", "external", "--database", "postgresql+psycopg://nobody@127.0.0.1:1/none")
+    result = run(*fleet, *option, plugins=SERVER)
+    assert result.status == 2
+    assert option[0] in result.err
+    assert "iaas worker" in result.err
 
 
 def test_typo_is_met_with_a_suggestion(run: Run) -> None:

@@ -76,6 +76,24 @@ def test_tokens_are_shown_once_and_revoked(run: Run, cloud: FakeCloud) -> None:
     assert run("access-key", "create", "k").status == 0
 
 
+@pytest.mark.parametrize("noun", ["api-token", "access-key"])
+def test_credentials_go_by_their_name_too_if_only_one_has_it(run: Run, cloud: FakeCloud, noun: str) -> None:
+    for name in ("ci", "ci", "other"):
+        run(noun, "create", name)
+    held = cloud.plain[noun.replace("-", "_") + "s"]
+    first, second, other = (each["id"] for each in held)
+    assert json.loads(run(noun, "get", "other", "-o", "json").out)["id"] == other
+    assert run(noun, "delete", "other").status == 0
+    result = run(noun, "delete", "ci")
+    assert result.status == 2
+    assert f"2 {noun.replace('-', ' ').replace('api', 'API')}s are named ci" in result.err
+    assert f"{first}, {second}" in result.err
+    assert [each["id"] for each in held] == [first, second]
+    assert run(noun, "delete", first, "ci").status == 0, "of the name there is only one left"
+    assert run(noun, "delete", "ci").status == 3
+    assert held == []
+
+
 def test_projects_and_flavors(run: Run, cloud: FakeCloud) -> None:
     assert run("project", "create", "p", "--description", "d").status == 0
     assert run("project", "update", "p", "--name", "q").status == 0

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
+
 from tests.unit.cli.conftest import Run
-from tests.unit.client.fake_cloud import FakeCloud
+from tests.unit.client.fake_cloud import FakeCloud, problem
 
 CREATE = ("instance", "create", "--kind", "vm", "--image", "tiny", "--name", "web")
 
@@ -23,6 +25,16 @@ def test_deleted_ones_are_listed_recovered_and_purged(run: Run, cloud: FakeCloud
     assert dict(cloud.requests[-1].url.params) == {"purge": "true"}
     run("instance", "list", "--deleted")
     assert dict(cloud.requests[-1].url.params) == {"deleted": "true"}
+
+
+def test_a_deleted_one_is_shown_when_asked_for(run: Run, cloud: FakeCloud) -> None:
+    cloud.add_instance("web", status="deleted")
+    cloud.answer_next(problem(404, "not_found"))
+    assert run("instance", "get", "i-00000001").status == 3
+    cloud.answer_next(problem(404, "not_found"))
+    result = run("instance", "get", "i-00000001", "--deleted", "-o", "json")
+    assert (result.status, json.loads(result.out)["status"]) == (0, "deleted")
+    assert [dict(request.url.params) for request in cloud.requests[-2:]] == [{}, {"deleted": "true"}]
 
 
 def test_deleted_ones_say_until_when_they_can_be_recovered(run: Run, cloud: FakeCloud) -> None:

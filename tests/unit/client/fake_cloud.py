@@ -188,7 +188,8 @@ class FakeCloud:
             return httpx.Response(201, json=item)
         if len(parts) == 1:
             return self._list(request, items)
-        item = next((each for each in items if parts[1] in (each["id"], each.get("name"))), {})
+        has_own_name = parts[0] not in ("api_tokens", "access_keys")  # names of credentials need not be unique
+        item = next((each for each in items if parts[1] in (each["id"], has_own_name and each.get("name"))), {})
         if not item:
             return problem(404, "not_found", f"there is no {parts[0]} {parts[1]}")
         if request.method == "DELETE":
