@@ -28,6 +28,7 @@ from iaas.kernel.ids import IdSource
 from iaas.resources.common import Page, Principal, Role
 from iaas.resources.instances import Instance, InstanceStatus, NewInstance
 from iaas.resources.jobs import Job, JobStatus
+from iaas.resources.networks import NetworkStatus
 from iaas.services.bootstrap import FirstCredentials
 from iaas.services.quotas import recount
 
@@ -234,10 +235,18 @@ def assert_consistent(cloud: Cloud) -> None:
             assert each.guest_ready_at is None, "a guest that does not run cannot be ready"
     driver = cloud.backend.networks
     assert [each.id for each in (*known, *routers, *interfaces) if each.transition is not None] == []
-    assert {state.vpc_id for state in driver.vpcs()} <= {each.id for each in routers}, "a VPC without a row"
-    assert {state.subnet_id for state in driver.subnets()} <= {each.id for each in known}, "a subnet without a row"
+    for what, rows, present in (
+        ("VPC", routers, {state.vpc_id for state in driver.vpcs()}),
+        ("subnet", known, {state.subnet_id for state in driver.subnets()}),
+    ):
+        # Basic ones are made when somebody needs them.
+        wanted = {each.id for each in rows if each.status == NetworkStatus.ACTIVE and each.project_id is not None}
+        assert wanted <= present, f"a {what} that is not there"
+        assert present <= {each.id for each in rows}, f"a {what} without a row"
     ports = {port.nic_id for subnet in known for port in driver.ports(subnet.id)}
     assert ports <= {nic.id for each in holders for nic in each.nics}, "a port that no NIC stands for"
+    whole = [each for each in holders if each.status != InstanceStatus.FAILED]
+    assert ports >= {nic.id for each in whole for nic in each.nics}, "a NIC without its port"
     assert {nic.id for each in holders for nic in each.nics} == {nic.id for nic in interfaces if nic.instance_id}
     for each in holders:
         if each.status != InstanceStatus.FAILED:

@@ -42,7 +42,7 @@ def _vpc(stage: Stage, _nothing: None = None) -> VPC:
 
 
 def _subnet(stage: Stage, vpc: VPC | None, **options: Any) -> Subnet:
-    place = {} if vpc is None else {"vpc": vpc.id, "cidr": BLOCK}
+    place: dict[str, Any] = {} if vpc is None else {"vpc": vpc.id, "cidr": BLOCK}
     subnet, _ = stage.cloud.subnets.create(operator(stage.cloud), **place, **options)
     stage.rest()
     assert status_of(stage.cloud, subnet.id) == NetworkStatus.ACTIVE

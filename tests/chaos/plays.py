@@ -8,10 +8,13 @@ from typing import Any
 from iaas.cloud import Cloud
 from iaas.db.repositories import jobs
 from iaas.db.repositories.query import Listing
+from iaas.drivers.interface import Backend, PermanentError
+from iaas.drivers.sim.faults import Faults
 from iaas.resources.instances import Instance, InstanceStatus
 from iaas.resources.jobs import Job, JobStatus
 from iaas.resources.networks import NewNIC
 from tests.chaos import network_plays
+from tests.chaos.hooks import Striker, faults_of_world
 from tests.chaos.stage import Play, Stage, Subject, create, row_of, running, status_of, stopped
 from tests.factories import job_of, operator
 
@@ -131,6 +134,13 @@ PLAYS: dict[str, Play] = {
     "instance.watch_guest": Play(lambda _: None, create, _RUNNING, _RUNNING),
     **network_plays.PLAYS,
 }
+
+
+def last_call_fails(action: str, *, faults_of: Callable[[Backend], Faults] = faults_of_world) -> Striker:
+    """Return what lets the last effect of an action fail for good once it has happened."""
+    step, call = LAST_CALL[action]
+    count = STRIKES.get((action, step), 1)
+    return Striker(action, step, call, "after", PermanentError("it broke"), count=count, faults_of=faults_of)
 
 
 def play_job(cloud: Cloud, action: str, accepted: Job) -> Job:

@@ -15,17 +15,18 @@ from typing import Any
 import pytest
 
 from iaas.cloud import Cloud
-from iaas.db.repositories import instances, jobs
+from iaas.db.repositories import jobs
 from iaas.db.repositories.query import Listing
 from iaas.drivers.interface import PermanentError
 from iaas.drivers.sim.faults import Faults, When
-from iaas.resources.instances import Instance
 from iaas.resources.jobs import Job
 from iaas.workflows import WORKFLOWS
+from tests.chaos.clearing import clear
 from tests.chaos.hooks import Around, Striker, every_step, twice, undos
-from tests.chaos.plays import EVERY_CALL, LAST_CALL, Stage, assert_done, assert_failed, play
+from tests.chaos.plays import EVERY_CALL, STRIKES, assert_done, assert_failed, last_call_fails, play
+from tests.chaos.stage import Named, Stage, Subject
 from tests.chaos.victim import Death, fall
-from tests.factories import claims, instance_row, operator, used_capacity
+from tests.factories import operator
 from tests.real_host import RealHost
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
@@ -34,12 +35,14 @@ KINDS = ("container", "vm")
 WHENS: tuple[When, ...] = ("before", "after")
 ALL = os.environ.get("IAAS_TORTURE") == "1"
 
-# Where most is at stake: a machine is half made, half started, half replaced or half removed.
+# Where most is at stake: a machine is half made, half started, half replaced or half removed, a NIC half in it.
 SOME_CALLS = [
     ("instance.create", "ensure_machine", "ensure_machine", "after"),
     ("instance.create", "start_machine", "start_machine", "after"),
     ("instance.rebuild", "replace_disk", "ensure_machine", "after"),
     ("instance.recover", "ensure_network", "ensure_port", "after"),
+    ("nic.attach", "attach_nic", "attach_nic", "after"),
+    ("nic.detach", "remove_port", "remove_port", "after"),
 ]
 SOME_DEATHS = [
     ("instance.create", "ensure_machine", "after"),
@@ -48,9 +51,12 @@ SOME_DEATHS = [
     ("instance.rebuild", "replace_disk", "after"),
     ("instance.retire", "cut_power", "after"),
     ("instance.delete", "remove_machine", "after"),
+    ("nic.attach", "attach_nic", "before"),
+    ("nic.detach", "detach_nic", "after"),
+    ("subnet.join", "ensure_subnet", "after"),
 ]
 SOME_UNDOS = [("instance.create", "ensure_machine", "after")]
-SOME_TWICE = ["instance.create", "instance.rebuild", "instance.recover"]
+SOME_TWICE = ["instance.create", "instance.rebuild", "instance.recover", "nic.attach", "nic.detach"]
 SOME_UNDONE_TWICE = ["instance.create"]
 
 CALLS = [(*call, when) for call in EVERY_CALL for when in WHENS] if ALL else SOME_CALLS
@@ -118,13 +124,9 @@ def place(deployment: Place) -> Iterator[Place]:
     deployment.around = None
     deployment.faults.clear()
     cloud = deployment.cloud()
-    with cloud.store.read() as connection:
-        left = [*instances.all_alive(connection), *instances.all_retained(connection)]
-    for instance in left:  # of a test that failed: the next one begins all the same
-        stage = stage_for(cloud, instance.kind)
-        stage.rest()
-        cloud.instances.delete(operator(cloud), instance.id, purge=True)
-        stage.rest()
+    stage = stage_for(cloud, KINDS[0])
+    stage.rest()
+    clear(stage)  # of a test that failed: the next one begins all the same
 
 
 def stage_for(cloud: Cloud, kind: str, action: str = "") -> Stage:
@@ -140,19 +142,10 @@ def assert_sound(cloud: Cloud) -> None:
     assert report.findings == ()
 
 
-def remove(stage: Stage, instance: Instance) -> None:
+def remove(stage: Stage) -> None:
     """Whatever is left can be deleted, and then there is nothing."""
-    cloud = stage.cloud
-    if instance_row(cloud, instance.id).purged_at is None:
-        cloud.instances.delete(operator(cloud), instance.id, purge=True)
-        stage.rest()
-    assert instance_row(cloud, instance.id).status == "deleted"
-    assert [state for driver in cloud.backend.compute.values() for state in driver.inventory()] == []
-    networks = cloud.backend.networks
-    assert [port for network in networks.networks() for port in networks.ports(network.network_id)] == []
-    assert used_capacity(cloud) == (0, 0, 0)
-    assert not claims(cloud)
-    assert_sound(cloud)
+    clear(stage)
+    assert_sound(stage.cloud)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -160,16 +153,19 @@ def remove(stage: Stage, instance: Instance) -> None:
 def test_a_real_step_that_fails_for_good(
     place: Place, kind: str, action: str, step: str, call: str, when: When
 ) -> None:
-    striker = Striker(action, step, call, when, PermanentError("it broke"), faults_of=lambda _: place.faults)
+    count = STRIKES.get((action, step), 1)
+    striker = Striker(
+        action, step, call, when, PermanentError("it broke"), count=count, faults_of=lambda _: place.faults
+    )
     place.around = striker
     stage = stage_for(place.cloud(), kind, action)
-    instance, job = play(action, stage)
+    subject, job = play(action, stage)
     stage.rest()
     assert striker.struck == [(action, step)]
     assert place.faults.waiting() == 0
-    assert_failed(stage, action, instance, job)
+    assert_failed(stage, action, subject, job)
     assert_sound(stage.cloud)
-    remove(stage, instance)
+    remove(stage)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -177,17 +173,17 @@ def test_a_real_step_that_fails_for_good(
 def test_everything_real_that_may_run_twice_does(place: Place, kind: str, action: str) -> None:
     place.around = twice
     stage = stage_for(place.cloud(), kind, action)
-    instance, job = play(action, stage)
+    subject, job = play(action, stage)
     stage.rest()
-    assert_done(stage, action, instance, job)
+    assert_done(stage, action, subject, job)
     assert_sound(stage.cloud)
-    remove(stage, instance)
+    remove(stage)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("action", UNDONE_TWICE)
 def test_everything_real_that_is_undone_is_undone_twice(place: Place, kind: str, action: str) -> None:
-    last = Striker(action, *LAST_CALL[action], "after", PermanentError("it broke"), faults_of=lambda _: place.faults)
+    last = last_call_fails(action, faults_of=lambda _: place.faults)
     undone: list[str] = []
 
     def around(action: str, step: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
@@ -198,12 +194,12 @@ def test_everything_real_that_is_undone_is_undone_twice(place: Place, kind: str,
 
     place.around = around
     stage = stage_for(place.cloud(), kind, action)
-    instance, job = play(action, stage)
+    subject, job = play(action, stage)
     stage.rest()
     assert undone == [step for each, step in reversed(undos()) if each == action]
-    assert_failed(stage, action, instance, job)
+    assert_failed(stage, action, subject, job)
     assert_sound(stage.cloud)
-    remove(stage, instance)
+    remove(stage)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -211,25 +207,25 @@ def test_everything_real_that_is_undone_is_undone_twice(place: Place, kind: str,
 def test_a_real_process_killed_at_a_step_loses_nothing(
     place: Place, kind: str, action: str, step: str, when: str
 ) -> None:
-    stage, instance, job = killed(place, Death(action=action, step=step, when=when, blocking=True, kind=kind))
+    stage, subject, job = killed(place, Death(action=action, step=step, when=when, blocking=True, kind=kind))
     stage.rest()
-    assert_done(stage, action, instance, job)
+    assert_done(stage, action, subject, job)
     assert_sound(stage.cloud)
-    remove(stage, instance)
+    remove(stage)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("action", "step", "when"), UNDOS)
 def test_a_real_process_killed_while_it_undoes(place: Place, kind: str, action: str, step: str, when: str) -> None:
     death = Death(action=action, step=step, when=when, blocking=True, undoing=True, kind=kind)
-    stage, instance, job = killed(place, death)
+    stage, subject, job = killed(place, death)
     stage.rest()
-    assert_failed(stage, action, instance, job)
+    assert_failed(stage, action, subject, job)
     assert_sound(stage.cloud)
-    remove(stage, instance)
+    remove(stage)
 
 
-def killed(place: Place, death: Death) -> tuple[Stage, Instance, Job]:
+def killed(place: Place, death: Death) -> tuple[Stage, Subject, Job]:
     """Let a victim die; return a stage in this process, which has taken up what it left, and what that was about."""
     place.leave()
     fall(place.state_dir, replace(death, tag=place.tag))
@@ -239,4 +235,4 @@ def killed(place: Place, death: Death) -> tuple[Stage, Instance, Job]:
             connection, Listing(filters={"action": death.action}), project_id=operator(cloud).project_id
         )
     newest = max(found, key=lambda job: job.created_at)
-    return stage_for(cloud, death.kind, death.action), instance_row(cloud, newest.resource.id), newest
+    return stage_for(cloud, death.kind, death.action), Named(newest.resource.id), newest

@@ -19,11 +19,11 @@ from tests.chaos.hooks import Striker, effects, every_step, install, twice, undo
 from tests.chaos.plays import (
     CALLS,
     EVERY_CALL,
-    LAST_CALL,
     PLAYS,
     STRIKES,
     assert_done,
     assert_failed,
+    last_call_fails,
     play,
     play_job,
 )
@@ -51,13 +51,6 @@ UNDO_CALLS = {
 
 # What was changed stays changed, though the backend refuses it: the next change brings it along.
 MAY_STAY_UNAPPLIED = {"nic.apply", "vpc.apply", "subnet.apply", "subnet.join", "subnet.leave"}
-
-
-def last_call_fails(action: str) -> Striker:
-    """Return what lets the last effect of an action fail for good once it has happened."""
-    step, call = LAST_CALL[action]
-    count = STRIKES.get((action, step), 1)
-    return Striker(action, step, call, "after", PermanentError("it broke"), count=count)
 
 
 def test_plays_and_calls_cover_every_workflow() -> None:

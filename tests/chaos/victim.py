@@ -15,12 +15,11 @@ from typing import Any
 
 import iaas.cloud
 from iaas.cloud import Cloud
-from iaas.drivers.interface import PermanentError
 from iaas.drivers.sim.faults import Faults
 from iaas.kernel.clock import CloudClock
 from iaas.resources.jobs import Job
-from tests.chaos.hooks import Around, Striker, faults_of_world, wrapped
-from tests.chaos.plays import LAST_CALL, STRIKES, play
+from tests.chaos.hooks import Around, faults_of_world, wrapped
+from tests.chaos.plays import last_call_fails, play
 from tests.chaos.stage import Named, Stage, Subject
 from tests.factories import START, job_of, make_cloud, settle
 
@@ -96,13 +95,8 @@ def _live(folder_name: str, told: dict[str, Any]) -> None:
     faults = _faults(death)
     within: Around = _just_do
     if death.undoing:
-        within = Striker(
-            death.action,
-            *LAST_CALL[death.action],
-            "after",
-            PermanentError("it broke"),
-            count=STRIKES.get((death.action, LAST_CALL[death.action][0]), 1),
-            faults_of=faults_of_world if death.tag is None else lambda _backend: faults,
+        within = last_call_fails(
+            death.action, faults_of=faults_of_world if death.tag is None else lambda _backend: faults
         )
     target = (death.action, f"undo {death.step}" if death.undoing else death.step)
 
