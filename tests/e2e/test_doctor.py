@@ -135,10 +135,11 @@ def test_what_was_lost_and_leaked_is_found_and_repaired(behind: Behind) -> None:
         networks.ensure_port(
             PortSpec(
                 nic_id="nic-stray000",
-                network_id=nic.network_id,
+                subnet_id=nic.subnet_id,
                 mac="52:54:00:99:99:99",
-                address=address.rpartition(".")[0] + ".250",
-                hostname="stray",
+                owner="prj-stray000",
+                addresses=(address.rpartition(".")[0] + ".250",),
+                names=("stray",),
             )
         )
         networks.close()
