@@ -7,7 +7,7 @@ from iaas.db.store import Tx
 from iaas.kernel.errors import Failure
 from iaas.workflows.framework import Context, Done, NeverCancel, Outcome, RowStep, Step, Workflow
 from iaas.workflows.nic_rows import emit, failed_data
-from iaas.workflows.port_steps import ensure_port
+from iaas.workflows.port_steps import ensure_port, take_back_port
 
 
 def apply(ctx: Context) -> Outcome:
@@ -17,6 +17,7 @@ def apply(ctx: Context) -> Outcome:
     # Whoever attaches or detaches it meanwhile makes or removes the port as it is then.
     if nic is not None and instance is not None and nic.transition is None:
         ensure_port(ctx, nic, hostname=instance.hostname)
+        take_back_port(ctx, subnet_id=nic.subnet_id, nic_id=nic.id)
     return Done()
 
 

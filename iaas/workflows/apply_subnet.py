@@ -16,6 +16,7 @@ from iaas.workflows import network_rows
 from iaas.workflows.apply_vpc import bring_vpc
 from iaas.workflows.framework import Context, Done, NeverCancel, Outcome, RowStep, Step, Workflow
 from iaas.workflows.network_specs import port_spec, subnet_spec
+from iaas.workflows.port_steps import take_back_port
 
 
 def ensure_subnet(ctx: Context) -> Outcome:
@@ -56,8 +57,7 @@ def ensure_ports(ctx: Context) -> Outcome:
         for spec in specs:
             networks.ensure_port(spec)
     for spec in specs:
-        if not _is_plugged(ctx, spec.nic_id):  # detached meanwhile, perhaps before its port was brought back here
-            networks.remove_port(spec.subnet_id, spec.nic_id)
+        take_back_port(ctx, subnet_id=spec.subnet_id, nic_id=spec.nic_id)
     return Done()
 
 
@@ -71,12 +71,6 @@ def _port_specs(ctx: Context) -> list[PortSpec]:
             if instance is not None:
                 found.append(port_spec(nic, hostname=instance.hostname))
     return found
-
-
-def _is_plugged(ctx: Context, nic_id: str) -> bool:
-    with ctx.store.read() as connection:
-        nic = nics.get(connection, nic_id)
-    return nic is not None and nic.instance_id is not None and nic.transition != NICTransition.DETACHING
 
 
 def _is_late(ctx: Context, subnet_id: str, revision: int) -> bool:

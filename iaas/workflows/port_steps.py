@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from iaas.db.repositories import instances, nics
 from iaas.drivers.interface import NICSpec, PermanentError
-from iaas.resources.networks import NIC
+from iaas.resources.instances import InstanceTransition
+from iaas.resources.networks import NIC, NICTransition
 from iaas.workflows.framework import Context
 from iaas.workflows.network_specs import port_spec, subnet_spec, vpc_spec
 
@@ -16,6 +18,19 @@ def ensure_port(ctx: Context, nic: NIC, *, hostname: str) -> None:
     """
     ensure_subnet(ctx, nic.subnet_id)
     ctx.backend.networks.ensure_port(port_spec(nic, hostname=hostname))
+
+
+def take_back_port(ctx: Context, *, subnet_id: str, nic_id: str) -> None:
+    """Remove a port that was just ensured, if its NIC is on its way out, or out, meanwhile.
+
+    Who took it out may have removed the port before it was ensured, and would not come again.
+    """
+    with ctx.store.read() as connection:
+        nic = nics.get(connection, nic_id)
+        instance = instances.get(connection, nic.instance_id) if nic is not None and nic.instance_id else None
+    goes = nic is not None and nic.transition == NICTransition.DETACHING
+    if instance is None or goes or instance.transition == InstanceTransition.DELETING:
+        ctx.backend.networks.remove_port(subnet_id, nic_id)
 
 
 def ensure_subnet(ctx: Context, subnet_id: str) -> None:
