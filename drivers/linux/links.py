@@ -7,11 +7,15 @@ import ipaddress
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from iaas.drivers.interface import PermanentError
+from iaas.drivers.interface import PermanentError, TransientError
 from iaas.drivers.linux.namespaces import netlink
+from iaas.drivers.linux.waiting import wait_until
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
+
+FORWARDING = 3  # Source: linux/if_bridge.h, BR_STATE_FORWARDING
+UP_TIMEOUT_S = 5.0
 
 
 def ensure_bridge(fabric_namespace: str, bridge: str, *, mtu: int, ports: Collection[str] = ()) -> None:
@@ -70,6 +74,27 @@ def ensure_leg(
     with netlink(router) as handle:
         handle.link("set", index=_index(handle, inner), mtu=mtu, state="up")
         ensure_addresses(handle, inner, {(gateway, ipaddress.IPv4Network(cidr).prefixlen)}, exact=True)
+        wait_until_up(handle, inner)
+    with netlink(fabric_namespace) as handle:
+        wait_until_up(handle, outer)
+
+
+def wait_until_up(handle: IPRoute, name: str) -> None:
+    """Return when the link carries frames: in a bridge, and without, they are lost for a moment after it was set up.
+
+    Raises:
+        TransientError: it is not up after a while; its other end may be down.
+    """
+
+    def is_up() -> bool:
+        link = handle.get_links(_index(handle, name))[0]
+        details = link.get_attr("IFLA_LINKINFO")
+        place = details.get_attr("IFLA_INFO_SLAVE_DATA") if details is not None else None
+        is_forwarding = place is None or place.get_attr("IFLA_BRPORT_STATE") == FORWARDING
+        return bool(link.get_attr("IFLA_OPERSTATE") == "UP") and is_forwarding
+
+    if not wait_until(is_up, timeout_s=UP_TIMEOUT_S, interval_s=0.002):
+        raise TransientError(f"the link {name} does not come up")
 
 
 def gateway_mac(inner: str) -> str:

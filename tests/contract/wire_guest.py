@@ -29,6 +29,7 @@ from typing import Self
 
 from iaas.drivers.interface import PortSpec, SubnetSpec
 from iaas.drivers.linux import names
+from iaas.drivers.linux.links import wait_until_up
 from iaas.drivers.linux.namespaces import create_namespace, entered, netlink, remove_namespace, run_inside, write_sysctl
 from iaas.drivers.linux.programs import environment
 from iaas.drivers.linux.waiting import wait_until
@@ -112,12 +113,15 @@ class WireGuest:
         with netlink(self.namespace) as handle:
             index = handle.link_lookup(ifname=interface)[0]
             handle.link("set", index=index, mtu=mtu, state="up")
+            wait_until_up(handle, interface)
             if subnet is not None and subnet.cidr is not None:
                 prefix_length = ipaddress.IPv4Network(subnet.cidr).prefixlen
                 for address in port.addresses:
                     handle.addr("add", index=index, address=address, prefixlen=prefix_length)
                 if gateway and subnet.gateway is not None:
                     handle.route("replace", dst="default", gateway=subnet.gateway)
+        with netlink(fabric) as handle:
+            wait_until_up(handle, outer)
         return interface
 
     def unplug(self, port: PortSpec) -> None:
