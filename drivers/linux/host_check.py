@@ -47,6 +47,8 @@ MODULES = {"libvirt": "libvirt-python", "pylxd": "pylxd", "pyroute2": "pyroute2"
 MIN_MEMORY_MIB = 1024
 MIN_DISK_GIB = 4
 MIN_SUBORDINATE_IDS = 65536
+NEIGHBOUR_LIMIT = Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3")  # Source: arp(7)
+MIN_NEIGHBOURS = 16384
 
 
 class Severity(StrEnum):
@@ -88,6 +90,7 @@ def check_host(state_dir: Path = DEFAULT_STATE_DIR) -> list[Finding]:
     if os.geteuid() == 0 and shutil.which("ip", path=environment()["PATH"]) and _has_module("pyroute2"):
         findings.append(_check_kernel_links())
     findings.append(_check_memory_cgroup())
+    findings.append(_check_neighbours())
     findings.append(_check_subordinate_ids())
     findings.append(_check_state_dir(state_dir))
     findings.append(_check_memory())
@@ -205,6 +208,19 @@ def _check_memory_cgroup() -> Finding:
         Severity.WARNING,
         "no memory controller: container machines run without their memory limit",
         "boot with cgroup_enable=memory, or mount the controller",
+    )
+
+
+def _check_neighbours() -> Finding:
+    """All routers and guests of this host share one table of neighbours, whatever namespace they are in."""
+    limit = int(NEIGHBOUR_LIMIT.read_text())
+    if limit >= MIN_NEIGHBOURS:
+        return _good("neighbours", f"the kernel keeps {limit} neighbours")
+    return _problem(
+        "neighbours",
+        Severity.INFO,
+        f"the kernel keeps {limit} neighbours (ARP) of all guests together: beyond that, connections take seconds",
+        f"for some hundred guests that talk to each other: sysctl -w net.ipv4.neigh.default.gc_thresh3={MIN_NEIGHBOURS}",
     )
 
 
