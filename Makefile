@@ -4,16 +4,19 @@ export BACKEND ONCE LISTEN STATE VIRT_TYPE VENV PYTHON
 
 BIN = $(or $(VENV),.venv)/bin
 
-.PHONY: help run test check bench docs lock clean torture
+.PHONY: help run test test-clients check bench docs lock clean torture
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 run:  ## a cloud and its demonstration, until Ctrl-C (BACKEND=real ONCE=1 LISTEN= STATE= VIRT_TYPE=)
 	@scripts/run
 
 test:  ## set up everything, all checks, all tests (ARGS="tests/unit -k name": only these)
 	@scripts/test $(ARGS)
+
+test-clients:  ## build and try what others publish (Flannel) on real machines; needs Go (ARGS="-k vxlan")
+	@scripts/test-clients $(ARGS)
 
 check:  ## format, lint, types, imports, and the tests that need no root
 	@scripts/setup-python dev
