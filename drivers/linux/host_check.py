@@ -220,7 +220,7 @@ def _check_neighbours() -> Finding:
         "neighbours",
         Severity.INFO,
         f"the kernel keeps {limit} neighbours (ARP) of all guests together: beyond that, connections take seconds",
-        f"for some hundred guests that talk to each other: sysctl -w net.ipv4.neigh.default.gc_thresh3={MIN_NEIGHBOURS}",
+        f"for hundreds of guests: sysctl -w net.ipv4.neigh.default.gc_thresh3={MIN_NEIGHBOURS}",
     )
 
 
