@@ -18,10 +18,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.chaos.torture_client import Appetite, Client
+from tests.chaos.torture_networks import NetworkClient
 from tests.chaos.torture_reckoning import check_keys, check_world, reckon
 from tests.chaos.torture_server import Server
 
@@ -31,10 +32,14 @@ RETENTION_S = 7200  # longer than any run: nothing is purged unasked
 
 @dataclass(frozen=True, kw_only=True)
 class Torment:
-    """How it is done on one backend. ``lives_s``: between these a server lives after each start, at random."""
+    """How it is done on one backend. ``lives_s``: between these a server lives after each start, at random.
+
+    ``wirers``: further clients that build networks.
+    """
 
     kills: int
     clients: int
+    wirers: int = 1
     lives_s: tuple[float, float]
     appetite: Appetite
     options: tuple[str, ...] = ()
@@ -44,7 +49,7 @@ class Torment:
         return ("--retention", str(RETENTION_S), "--doctor-every", "0", *self.options)
 
 
-SIM = Torment(kills=200, clients=4, lives_s=(0.05, 1.5), appetite=Appetite())
+SIM = Torment(kills=200, clients=4, wirers=2, lives_s=(0.05, 1.5), appetite=Appetite())
 # A machine of the real backend takes a second where a simulated one takes a millisecond; VMs are emulated.
 REAL = Torment(kills=10, clients=2, lives_s=(2.0, 12.0), appetite=Appetite(alive=3, at_once=2, batch=2))
 
@@ -58,9 +63,13 @@ def torture(folder: Path, torment: Torment, *, seed: int) -> Counter[str]:
     choices = random.Random(seed)  # noqa: S311 - repeatable choices, no secrets
     server = Server(folder, *torment.all_options)
     server.start()
-    clients = [
+    clients: list[Client] = [
         Client(lambda: server.port, server.token, f"c{number}", seed * 1000 + number, torment.appetite)
         for number in range(torment.clients)
+    ]
+    clients += [
+        NetworkClient(lambda: server.port, server.token, f"w{number}", seed * 1000 + 500 + number, torment.appetite)
+        for number in range(torment.wirers)
     ]
     began_at = time.monotonic()
     try:
@@ -72,7 +81,7 @@ def torture(folder: Path, torment: Torment, *, seed: int) -> Counter[str]:
             server.start()
             _raise_faults(clients)
             if number % 10 == 0 or number == torment.kills:
-                jobs = sum(len(client.ledger.jobs) for client in clients)
+                jobs = sum(len(client.all_jobs) for client in clients)
                 print(f"{time.monotonic() - began_at:6.0f} s: killed {number} times, {jobs} jobs so far", flush=True)
         _stop(clients)
         _raise_faults(clients)
@@ -125,12 +134,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(2)), help="repeats the choices")
     told = parser.parse_args()
     base = SIM if told.backend == "sim" else REAL
-    torment = Torment(
-        kills=base.kills if told.kills is None else told.kills,
-        clients=told.clients or base.clients,
-        lives_s=base.lives_s,
-        appetite=base.appetite,
-    )
+    kills = base.kills if told.kills is None else told.kills
+    torment = replace(base, kills=kills, clients=told.clients or base.clients)
     print(f"torture: {torment.kills} kills, backend {told.backend}, seed {told.seed}", flush=True)
     if told.backend == "sim":
         place = Path(tempfile.mkdtemp(prefix="iaas-torture-"))

@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,6 +102,11 @@ class Client(threading.Thread):
                 self._await(next(iter(self._busy)))
         except BaseException as error:  # noqa: BLE001 - told by the main thread
             self.fault = error
+
+    @property
+    def all_jobs(self) -> Collection[str]:
+        """The jobs that were acknowledged so far."""
+        return self.ledger.jobs.keys()
 
     # -- what to do ---------------------------------------------------------------------------------------
 

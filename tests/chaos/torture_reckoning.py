@@ -16,7 +16,9 @@ from iaas.db.store import Store
 from iaas.drivers.sim.backend import build_sim_backend
 from iaas.kernel.clock import CloudClock
 from iaas.kernel.ids import IdSource
+from tests.chaos.applied import unapplied
 from tests.chaos.torture_client import UNFINISHED, Client
+from tests.chaos.torture_networks import reckon_networks
 from tests.factories import assert_consistent, wait_for
 
 SETTLE_TIMEOUT_S = 300.0
@@ -43,11 +45,12 @@ def reckon(clients: list[Client], seed: int) -> Counter[str]:
             client.send_again(key)
     _instances(clients)
     _jobs(clients)
+    wired = reckon_networks(clients, lambda path: _all(asking, path))
     report = asking.ask("POST", "/v1/doctor/actions/check", {})
     assert report["findings"] == [], report
     assert report["unchecked"] == {}, report
     ledgers = [client.ledger for client in clients]
-    actions = Counter(action for ledger in ledgers for _, action in ledger.jobs.values())
+    actions = wired + Counter(action for ledger in ledgers for _, action in ledger.jobs.values())
     return Counter(
         acknowledged=sum(actions.values()),
         instances=sum(len(ledger.owned) for ledger in ledgers),
@@ -84,7 +87,7 @@ def _jobs(clients: list[Client]) -> None:
     jobs = {job["id"]: job for job in _all(clients[0], "/v1/jobs")}
     done: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for job in jobs.values():
-        if job["action"] != "instance.watch_guest":
+        if job["action"].startswith("instance.") and job["action"] != "instance.watch_guest":
             done[job["resources"][0]["id"]][job["action"]] += 1
     for client in clients:
         for job_id, (instance, action) in client.ledger.jobs.items():
@@ -135,5 +138,6 @@ def check_world(folder: Path) -> None:
     )
     try:
         assert_consistent(cloud)
+        assert unapplied(cloud) == []
     finally:
         cloud.close()
