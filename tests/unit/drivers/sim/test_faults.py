@@ -24,8 +24,8 @@ def test_every_method_of_the_protocols_can_be_failed() -> None:
         for name, member in vars(protocol).items()
         if callable(member) and not name.startswith("_")
     }
-    # Closing and listening for news do not reach the world; listening in a network is unsupported.
-    assert methods - {"close", "on_lifecycle", "on_link_lost", "listen"} == OPERATIONS
+    # Closing and listening for news do not reach the world; listening in a network and probing it are unsupported.
+    assert methods - {"close", "on_lifecycle", "on_link_lost", "listen", "probe"} == OPERATIONS
 
 
 def test_a_fault_before_the_effect_leaves_nothing(world: SimWorld, vms: SimComputeDriver, spec: MachineSpec) -> None:
