@@ -74,7 +74,7 @@ def plan_nic(connection: Connection, project_id: str, wish: NewNIC, *, zone: str
         name=wish.name,
         labels=dict(wish.labels),
         secondary_addresses=check_secondary(subnet, address, wish.secondary_addresses, prefix + "secondary_addresses"),
-        allowed_pairs=check_pairs(wish.allowed_pairs, prefix + "allowed_pairs"),
+        allowed_pairs=check_pairs(subnet, wish.allowed_pairs, prefix + "allowed_pairs"),
     )
 
 
@@ -184,8 +184,11 @@ def check_mac(mac: str, field: str) -> str:
     return lower
 
 
-def check_pairs(wanted: Sequence[Pair], field: str) -> tuple[Pair, ...]:
-    """Return allowed pairs in their usual form; raises InvalidInput."""
+def check_pairs(subnet: Subnet, wanted: Sequence[Pair], field: str) -> tuple[Pair, ...]:
+    """Return allowed pairs in their usual form; raises InvalidInput.
+
+    Where all projects are neighbours nobody may speak for what is others' or the gateway's.
+    """
     if len(wanted) > MAX_ALLOWED_PAIRS:
         raise invalid(field, "too_many", f"at most {MAX_ALLOWED_PAIRS}")
     checked: list[Pair] = []
@@ -199,6 +202,8 @@ def check_pairs(wanted: Sequence[Pair], field: str) -> tuple[Pair, ...]:
             raise invalid(where, "not_supported", "IPv6 is not supported")
         if any(block.overlaps(one) for one in _NEVER_GUESTS) and block.prefixlen:
             raise invalid(where, "reserved", f"{block} is no guest's")
+        if subnet.is_shared and subnet.cidr is not None and block.overlaps(ipaddress.IPv4Network(subnet.cidr)):
+            raise invalid(where, "shared", f"overlaps {subnet.cidr}, which all projects share: take a subnet of yours")
         one = Pair(cidr=str(block), mac=None if pair.mac is None else check_mac(pair.mac, f"{field}.{index}.mac"))
         if one not in checked:
             checked.append(one)

@@ -129,7 +129,6 @@ class NICService:
         require(principal, Role.MEMBER)
         nic = self.get(principal, wanted)
         check_labels({key: value for key, value in (labels or {}).items() if value is not None})
-        pairs = None if allowed_pairs is None else check_pairs(allowed_pairs, "allowed_pairs")
 
         def work(tx: Tx) -> tuple[NIC, Job | None]:
             nics.lock(tx, nic.id)
@@ -144,7 +143,8 @@ class NICService:
                 changes["name"] = name
             changes |= patched_labels(tx, NICRow.__table__, current.id, labels)
             network = self._address_changes(tx, current, address, secondary_addresses)
-            if pairs is not None and pairs != current.allowed_pairs:
+            pairs = current.allowed_pairs if allowed_pairs is None else self._pairs(tx, current, allowed_pairs)
+            if pairs != current.allowed_pairs:
                 network["allowed_pairs"] = [{"cidr": pair.cidr, "mac": pair.mac} for pair in pairs]
             nics.change(tx, current.id, **changes, **network)
             changed = _now(tx, current)
@@ -157,6 +157,11 @@ class NICService:
             return changed, job
 
         return self._store.write(work)
+
+    def _pairs(self, tx: Tx, nic: NIC, wanted: Sequence[Pair]) -> tuple[Pair, ...]:
+        subnet = subnets.get(tx.connection, nic.subnet_id)
+        assert subnet is not None  # noqa: S101 - a subnet with NICs is not deleted
+        return check_pairs(subnet, wanted, "allowed_pairs")
 
     def _address_changes(
         self, tx: Tx, nic: NIC, address: str | None, secondary: Sequence[str] | None

@@ -166,6 +166,8 @@ def test_a_create_that_fails_gives_its_nics_back(cloud: Cloud) -> None:
         ({"secondary_addresses": ("10.70.0.1",)}, "secondary_addresses.0", "outside"),
         ({"allowed_pairs": (Pair(cidr="10.1.2.3/8"),)}, "allowed_pairs.0.cidr", "invalid"),
         ({"allowed_pairs": (Pair(cidr="127.0.0.0/8"),)}, "allowed_pairs.0.cidr", "reserved"),
+        ({"allowed_pairs": (Pair(cidr="10.64.0.1/32"),)}, "allowed_pairs.0.cidr", "shared"),
+        ({"allowed_pairs": (Pair(cidr="0.0.0.0/0"),)}, "allowed_pairs.0.cidr", "shared"),
         ({"allowed_pairs": (Pair(cidr="10.1.0.0/16", mac="x"),)}, "allowed_pairs.0.mac", "invalid"),
         ({"subnet": "nowhere"}, "subnet", "not_found"),
         ({"nic": "nothing"}, "nic", "not_found"),
