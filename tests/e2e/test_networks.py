@@ -51,7 +51,7 @@ def new_nic(networks: NetworkWorld, address: str) -> Iterator[NIC]:
         nic.delete()
 
 
-@pytest.mark.parametrize(("source", "target"), itertools.permutations(HERE, 2))
+@pytest.mark.parametrize(("source", "target"), list(itertools.permutations(HERE, 2)))
 def test_machines_of_a_vpc_reach_each_other(networks: NetworkWorld, source: str, target: str) -> None:
     guest, address = networks.machines[source], PLACES[target].address
     assert pings(guest, address)
