@@ -34,16 +34,21 @@ from iaas.db.models import (
     JobRow,
     LabelRow,
     NICRow,
+    SubnetRow,
+    VPCRow,
 )
 from iaas.db.store import Store
 from iaas.doctor.findings import Drift, Finding
 from iaas.kernel.errors import ResourceRef
 from iaas.resources.jobs import JobStatus
+from iaas.resources.networks import NetworkStatus
 from iaas.services.instances import name_scope
 from iaas.services.quotas import recount
 
 _instances = InstanceRow.__table__
 _nics = NICRow.__table__
+_vpcs = VPCRow.__table__
+_subnets = SubnetRow.__table__
 _hosts = HostRow.__table__
 _allocations = AllocationRow.__table__
 _labels = LabelRow.__table__
@@ -90,7 +95,7 @@ def check_books(store: Store, *, is_known_job: Callable[[str], bool], page: int)
         (_unclaimed(), _orphan_claim),
         *((lost, _lost_claim) for lost in _unheld()),
         (_unfinished(), lambda row: None if is_known_job(row.id) else _stuck_job(row)),
-        (_stranded(), _stranded_transition),
+        *((stranded, _stranded_transition) for stranded in _stranded()),
     ):
         yield from _described(store, query, describe, page)
 
@@ -213,7 +218,7 @@ def _orphan_claim(row: Row[Any]) -> Finding:
 
 
 def _unheld() -> Iterator[Select[Any]]:
-    """Names of instances on a host, MACs and addresses of NICs that are not claimed, or by another."""
+    """Names of instances on a host, MACs and addresses of NICs, gateways of subnets: not claimed, or by another."""
     placed = and_(_instances.c.deleted_at.is_(None), _instances.c.host_id.is_not(None))
     yield _without_claim(
         "instance", _instances, _instances, literal(name_scope("")) + _instances.c.project_id, _instances.c.name
@@ -221,6 +226,9 @@ def _unheld() -> Iterator[Select[Any]]:
     yield _without_claim("nic", _nics, _nics, literal("mac:") + _nics.c.zone, _nics.c.mac)
     yield _without_claim("nic", _nics, _nics, literal("address:") + _nics.c.subnet_id, _nics.c.address).where(
         _nics.c.address.is_not(None)
+    )
+    yield _without_claim("subnet", _subnets, _subnets, literal("address:") + _subnets.c.id, _subnets.c.gateway).where(
+        _subnets.c.gateway.is_not(None), _subnets.c.status != NetworkStatus.FAILED
     )
 
 
@@ -271,19 +279,30 @@ def _stuck_job(row: Row[Any]) -> Finding:
     )
 
 
-def _stranded() -> Select[Any]:
-    """Instances in a transition that no job would end."""
-    columns = (_instances.c[name] for name in ("id", "project_id", "transition", "generation"))
-    job = exists().where(_jobs.c.resource_id == _instances.c.id, _jobs.c.status.in_(UNFINISHED))
-    return select(*columns).where(_instances.c.transition.is_not(None), ~job)
+def _stranded() -> Iterator[Select[Any]]:
+    """Instances, VPCs, subnets and NICs in a transition that no job would end."""
+    for word, table in (("instance", _instances), ("vpc", _vpcs), ("subnet", _subnets), ("nic", _nics)):
+        columns = (table.c[name] for name in ("id", "project_id", "transition", "generation"))
+        # The job of an instance moves its NICs along.
+        works = [table.c.id, table.c.instance_id] if word == "nic" else [table.c.id]
+        job = exists().where(or_(*(_jobs.c.resource_id == each for each in works)), _jobs.c.status.in_(UNFINISHED))
+        yield select(literal(word).label("word"), *columns).where(table.c.transition.is_not(None), ~job)
+
+
+_REST = {
+    "instance": "it comes to rest in the state that its machine is in, or as failed without one",
+    "vpc": "it comes to rest: as it is declared, or as failed when it was being made or deleted",
+    "subnet": "it comes to rest: as it is declared, or as failed when it was being made or deleted",
+    "nic": "it comes to rest in its instance if the machine has it, or as available",
+}
 
 
 def _stranded_transition(row: Row[Any]) -> Finding:
     return Finding(
         drift=Drift.STRANDED_TRANSITION,
-        resource=ResourceRef("instance", row.id),
+        resource=ResourceRef(row.word, row.id),
         message=f"it is {row.transition}, but no job would end that",
-        repair="it comes to rest in the state that its machine is in, or as failed without one",
+        repair=_REST[row.word],
         project_id=row.project_id,
         generation=row.generation,
         found=row.transition,

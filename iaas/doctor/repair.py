@@ -13,6 +13,7 @@ from iaas.db.repositories import events, instances, nics, shared, subnets, vpcs
 from iaas.db.store import Store, Tx
 from iaas.doctor.books import LABELLED, RESOURCES, held
 from iaas.doctor.findings import Drift, Finding
+from iaas.doctor.stranded import end_network_transition, end_nic_transition
 from iaas.drivers.interface import Backend, MachineKind, PowerState
 from iaas.resources.instances import Instance, InstanceStatus
 from iaas.services import quotas
@@ -57,7 +58,7 @@ class Repairs:
             Drift.ORPHAN_CLAIM: self._release_claim,
             Drift.LOST_CLAIM: self._claim,
             Drift.STUCK_JOB: self._resume_job,
-            Drift.STRANDED_TRANSITION: self._end_transition,
+            Drift.STRANDED_TRANSITION: self._end_any_transition,
         }
 
     def mend(self, finding: Finding) -> None:
@@ -156,6 +157,18 @@ class Repairs:
         self._backend.compute[MachineKind(instance.kind)].resize_machine(
             instance.id, vcpus=instance.vcpus, memory_mib=instance.memory_mib
         )
+
+    def _end_any_transition(self, finding: Finding) -> None:
+        match finding.resource.type:
+            case "instance":
+                self._end_transition(finding)
+            case "nic":
+                is_ended = end_nic_transition(self._store, self._backend, finding)
+                if not is_ended:
+                    raise NoLongerTrueError
+            case _:
+                if not self._store.write(lambda tx: end_network_transition(tx, finding)):
+                    raise NoLongerTrueError
 
     def _end_transition(self, finding: Finding) -> None:
         with self._store.read() as connection:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import delete, insert, update
 
 from iaas.cloud import Cloud
-from iaas.db.models import AllocationRow, HostRow, InstanceRow, JobRow, LabelRow
+from iaas.db.models import AllocationRow, HostRow, InstanceRow, JobRow, LabelRow, NICRow, SubnetRow, VPCRow
 from iaas.db.models.quotas import QuotaRow
 from iaas.db.repositories import hosts, instances, shared
 from iaas.doctor.findings import Drift
@@ -232,6 +232,33 @@ def strand(cloud: Cloud, instance: Instance) -> str:
     return instance.id
 
 
+def strand_nic(cloud: Cloud, instance: Instance) -> str:
+    """The machine has it: it comes to rest in its instance."""
+    nic = instance.nics[0]
+    execute(cloud, update(NICRow).where(NICRow.id == nic.id).values(transition="detaching"))
+    return nic.id
+
+
+def strand_vpc(cloud: Cloud, instance: Instance) -> str:
+    vpc = cloud.vpcs.create(operator(cloud), cidr="10.8.0.0/16")[0]
+    settle(cloud)
+    execute(cloud, update(VPCRow).where(VPCRow.id == vpc.id).values(transition="deleting"))
+    return vpc.id
+
+
+def strand_subnet(cloud: Cloud, instance: Instance) -> str:
+    subnet = cloud.subnets.create(operator(cloud))[0]
+    settle(cloud)
+    execute(cloud, update(SubnetRow).where(SubnetRow.id == subnet.id).values(transition="updating"))
+    return subnet.id
+
+
+def lose_gateway(cloud: Cloud, instance: Instance) -> str:
+    subnet_id = instance.nics[0].subnet_id
+    execute(cloud, delete(AllocationRow).where(AllocationRow.resource_id == subnet_id))
+    return subnet_id
+
+
 REPAIRED: list[tuple[Plant, Drift]] = [
     (lose_machine, Drift.LOST_MACHINE),
     (lose_retained, Drift.LOST_RETAINED),
@@ -254,6 +281,10 @@ REPAIRED: list[tuple[Plant, Drift]] = [
     (lose_claims, Drift.LOST_CLAIM),
     (forget_job, Drift.STUCK_JOB),
     (strand, Drift.STRANDED_TRANSITION),
+    (strand_nic, Drift.STRANDED_TRANSITION),
+    (strand_subnet, Drift.STRANDED_TRANSITION),
+    (strand_vpc, Drift.STRANDED_TRANSITION),
+    (lose_gateway, Drift.LOST_CLAIM),
 ]
 REPORTED: list[tuple[Plant, Drift]] = [
     (grow_running, Drift.WRONG_SHAPE),
