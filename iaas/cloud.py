@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from iaas.config import CloudConfig
 from iaas.db.ownership import ExecutorClaim
-from iaas.db.repositories import events, instances, jobs, subnets, vpcs
+from iaas.db.repositories import events, instances, jobs
 from iaas.db.schema import upgrade
 from iaas.db.store import Store, Tx
+from iaas.doctor.data_plane import rebuild_networks
 from iaas.doctor.doctor import Doctor
 from iaas.doctor.shelf import ReportShelf
 from iaas.drivers.interface import Backend, DriverError, MachineKind, PowerState
@@ -30,7 +30,6 @@ from iaas.metrics import CloudMetrics
 from iaas.metrics.readings import CloudReadings, StoreReadings
 from iaas.resources.instances import Instance, InstanceStatus
 from iaas.resources.jobs import Job
-from iaas.resources.networks import NetworkStatus
 from iaas.services.bootstrap import SECRET_KEY, FirstCredentials, prepare, renew_credentials
 from iaas.services.catalog import CatalogService
 from iaas.services.events import EventService
@@ -52,7 +51,6 @@ from iaas.services.vpc_entries import VPCEntries
 from iaas.services.vpcs import VPCService
 from iaas.workflows import WORKFLOWS
 from iaas.workflows.deadlines import STEP_DEADLINES_S
-from iaas.workflows.network_specs import port_spec, subnet_spec, vpc_spec
 
 if TYPE_CHECKING:
     from iaas.jobs.fleet import FleetNews, JobQueue
@@ -287,7 +285,7 @@ class Cloud:
         """
         self._claim.acquire()
         if self.backend.blocking:
-            self._rebuild_networks()
+            rebuild_networks(self.store, self.backend, at_rest_only=False)  # after a host restart they are gone
             self._follow_machines()
         recovered = self.executor.recover()
         if recovered:
@@ -324,39 +322,6 @@ class Cloud:
     def renew_credentials(self) -> FirstCredentials:
         """Make new operator's credentials (the file that held them is gone)."""
         return renew_credentials(self.store, self.ids, self._operators_vault)
-
-    def _rebuild_networks(self) -> None:
-        """After a host restart the data plane is gone: make again what the rows hold. Idempotent."""
-        driver = self.backend.networks
-        with self.store.read() as connection:
-            alive = instances.all_alive(connection)
-            used = {nic.subnet_id for instance in alive for nic in instance.nics}
-            # A basic network that nobody uses is made when somebody does.
-            wanted = [
-                subnet
-                for subnet in subnets.all_subnets(connection)
-                if subnet.status == NetworkStatus.ACTIVE and (not subnet.is_shared or subnet.id in used)
-            ]
-            vpc_ids = {subnet.vpc_id for subnet in wanted if subnet.vpc_id is not None} | {
-                vpc.id
-                for vpc in vpcs.all_vpcs(connection)
-                if vpc.status == NetworkStatus.ACTIVE and vpc.project_id is not None
-            }
-            routers = [vpc_spec(connection, each) for each in sorted(vpc_ids)]
-            segments = [subnet_spec(connection, subnet.id) for subnet in wanted]
-        for router in filter(None, routers):
-            self._rebuilt(router.vpc_id, partial(driver.ensure_vpc, router))
-        for segment in filter(None, segments):
-            self._rebuilt(segment.subnet_id, partial(driver.ensure_subnet, segment))
-        for instance in alive:
-            for nic in instance.nics:
-                self._rebuilt(nic.id, partial(driver.ensure_port, port_spec(nic, hostname=instance.hostname)))
-
-    def _rebuilt(self, resource_id: str, ensure: Callable[[], Any]) -> None:
-        try:
-            ensure()
-        except DriverError as error:  # the doctor names what is missing, and tries again
-            log.error("network_not_rebuilt", resource_id=resource_id, reason=str(error))
 
     def _follow_machines(self) -> None:
         """Machines may have changed while nobody looked: rows at rest follow them."""

@@ -15,6 +15,7 @@ from iaas.db.repositories import events, instances, jobs
 from iaas.db.store import Store, Tx
 from iaas.doctor.books import check_books
 from iaas.doctor.compare import compare
+from iaas.doctor.data_plane import rebuild_networks
 from iaas.doctor.findings import Drift, Finding, Findings, Report
 from iaas.doctor.repair import NoLongerTrueError, Repairs
 from iaas.doctor.shelf import ReportShelf
@@ -93,6 +94,8 @@ class Doctor:
     def repair(self) -> Report:
         """Look twice, repair what is there at both looks and can be repaired, and return what is left after that.
 
+        Networks are brought to what the rows say in any case: that they are there does not show what is in them.
+
         Raises:
             InTransition: another look is under way.
         """
@@ -100,6 +103,7 @@ class Doctor:
             earlier = {finding.key for finding in self._look().findings}
             wanted = [each for each in self._look().findings if each.repair is not None and each.key in earlier]
             repaired, failed = self._mend(wanted)
+            rebuild_networks(self._store, self._backend, at_rest_only=True, with_ports=self._backend.blocking)
             after = self._look()
             return self._tell(replace(after, repaired=tuple(repaired), failed=failed))
 
