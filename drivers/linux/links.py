@@ -25,7 +25,7 @@ def ensure_bridge(fabric_namespace: str, bridge: str, *, mtu: int, ports: Collec
         fabric_namespace: where it is made.
         bridge: its name.
         mtu: bytes; of the links of ``ports`` as well, as far as they are there.
-        ports: names of machines' links.
+        ports: names of machines' links; a bridge that is made takes those that are there.
     """
     with netlink(fabric_namespace) as handle:
         found = handle.link_lookup(ifname=bridge)
@@ -37,9 +37,11 @@ def ensure_bridge(fabric_namespace: str, bridge: str, *, mtu: int, ports: Collec
         has_mtu = bool(found) and handle.get_links(index)[0].get_attr("IFLA_MTU") == mtu
         handle.link("set", index=index, mtu=mtu, state="up")
         if not has_mtu:
+            # A bridge that was lost has let go of the links of machines that run.
+            place = {} if found else {"master": index}
             for name in ports:
                 for port in handle.link_lookup(ifname=name):
-                    handle.link("set", index=port, mtu=mtu)
+                    handle.link("set", index=port, mtu=mtu, **place)
 
 
 def ensure_leg(
