@@ -24,7 +24,10 @@ NEAR, FAR = "10.30.1.10", "10.30.2.10"
 
 @dataclass
 class Town:
-    """Two container machines on two subnets of a VPC, one router between them; the first has a second NIC and speaks for a reservation."""
+    """Two container machines on two subnets of a VPC, one router between them.
+
+    The first has a second NIC, and speaks for a reservation.
+    """
 
     server: CloudServer
     client: Client
