@@ -85,6 +85,7 @@ class Executor:
         self._runs: dict[str, Run] = {}
         self._fresh: dict[str, tuple[Job, Instance | None]] = {}
         self._ending: list[Run] = []
+        self._ensured_subnets: dict[str, tuple[int, int]] = {}
         self._landed: list[tuple[Run, Call]] = []
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -304,6 +305,7 @@ class Executor:
             report=report,
             add_job=self._add_job,
             _instance=instance,
+            ensured_subnets=self._ensured_subnets,
         )
         run.step_began_at = job.step_began_at
         run.journalled = job.position

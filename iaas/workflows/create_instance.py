@@ -30,7 +30,7 @@ WORKFLOW = Workflow(
     action="instance.create",
     steps=(
         Step("ensure_image", do=steps.ensure_image),
-        Step("ensure_network", do=steps.ensure_network, undo=steps.remove_ports),
+        Step("ensure_network", do=steps.ensure_first_network, undo=steps.remove_ports),
         Step("ensure_machine", do=steps.ensure_machine, undo=steps.remove_machine),
         Step("start_machine", do=steps.start_machine, undo=steps.force_stop),
         Step("await_running", do=steps.await_running),

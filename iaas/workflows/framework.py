@@ -55,6 +55,8 @@ class Context:
     report: Callable[[str], None]
     add_job: Callable[..., Job]
     _instance: Instance | None = None
+    ensured_subnets: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Subnets that jobs of this process have ensured, with the generations (theirs, their VPC's) at that time."""
 
     @property
     def input(self) -> dict[str, Any]:

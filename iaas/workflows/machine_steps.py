@@ -17,7 +17,7 @@ from iaas.drivers.interface import (
 )
 from iaas.resources.instances import Instance
 from iaas.workflows.framework import Context, Done, NotYet, Outcome
-from iaas.workflows.port_steps import ensure_port, nic_spec
+from iaas.workflows.port_steps import ensure_new_port, ensure_port, nic_spec
 
 
 def driver_of(ctx: Context) -> ComputeDriver:
@@ -61,6 +61,13 @@ def ensure_network(ctx: Context) -> Outcome:
     """Make the networks of the instance's NICs, and its ports in them."""
     for nic in ctx.instance.nics:
         ensure_port(ctx, nic, hostname=ctx.instance.hostname)
+    return Done()
+
+
+def ensure_first_network(ctx: Context) -> Outcome:
+    """As :func:`ensure_network`, for a new instance."""
+    for nic in ctx.instance.nics:
+        ensure_new_port(ctx, nic, hostname=ctx.instance.hostname)
     return Done()
 
 

@@ -7,6 +7,7 @@ functions that make those documents from rows are here beside those that read th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -95,12 +96,15 @@ class NextHops:
     def __init__(self, connection: Connection, vpc_id: str) -> None:
         self._connection = connection
         self._vpc_id = vpc_id
-        self._blocks = {
+        self._known: dict[tuple[str, str], str | None] = {}  # hundreds of routes lead to a handful of targets
+
+    @cached_property
+    def _blocks(self) -> dict[str, IPv4Network]:
+        return {
             subnet.id: IPv4Network(subnet.cidr)
-            for subnet in subnets.of_vpc(connection, vpc_id)
+            for subnet in subnets.of_vpc(self._connection, self._vpc_id)
             if subnet.cidr is not None and subnet.status == NetworkStatus.ACTIVE and subnet.transition is None
         }
-        self._known: dict[tuple[str, str], str | None] = {}  # hundreds of routes lead to a handful of targets
 
     def of(self, target_type: str, target: str) -> str | None:
         """Return the address that a route's target means now; None when it has none in the VPC."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from iaas.db.repositories import instances, nics
-from iaas.drivers.interface import NICSpec, PermanentError
+from iaas.db.repositories import instances, nics, subnets
+from iaas.drivers.interface import NICSpec, NotFoundError, PermanentError
 from iaas.resources.instances import InstanceTransition
 from iaas.resources.networks import NIC, NICTransition
 from iaas.workflows.framework import Context
@@ -18,6 +18,24 @@ def ensure_port(ctx: Context, nic: NIC, *, hostname: str) -> None:
     """
     ensure_subnet(ctx, nic.subnet_id)
     ctx.backend.networks.ensure_port(port_spec(nic, hostname=hostname))
+
+
+def ensure_new_port(ctx: Context, nic: NIC, *, hostname: str) -> None:
+    """As :func:`ensure_port`, for one of many new NICs: a simulated subnet that was ensured as it is, still is so.
+
+    On a real host it may have been lost meanwhile, and a look costs little beside a machine.
+    """
+    with ctx.store.read() as connection:
+        now = subnets.generations(connection, nic.subnet_id)
+    if ctx.backend.blocking or now is None or ctx.ensured_subnets.get(nic.subnet_id) != now:
+        ensure_port(ctx, nic, hostname=hostname)
+        if now is not None:
+            ctx.ensured_subnets[nic.subnet_id] = now
+        return
+    try:
+        ctx.backend.networks.ensure_port(port_spec(nic, hostname=hostname))
+    except NotFoundError:  # somebody has taken it all the same
+        ensure_port(ctx, nic, hostname=hostname)
 
 
 def take_back_port(ctx: Context, *, subnet_id: str, nic_id: str) -> None:

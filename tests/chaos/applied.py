@@ -38,7 +38,23 @@ def unapplied(cloud: Cloud) -> list[str]:
             if subnet.status == NetworkStatus.ACTIVE and is_there and of is not None:
                 wanted = (subnet_document(of), of.vpc_id, of.cidr, of.gateway, of.mtu)
                 wrong += [subnet.id] if found_subnets.get(subnet.id) != wanted else []
-    return wrong + [nic for nic in {**wanted_ports, **found_ports} if wanted_ports.get(nic) != found_ports.get(nic)]
+    either_way = _of_failed(cloud)
+    return wrong + [
+        nic
+        for nic in {**wanted_ports, **found_ports}
+        if wanted_ports.get(nic) != found_ports.get(nic) and nic not in either_way
+    ]
+
+
+def _of_failed(cloud: Cloud) -> frozenset[str]:
+    """Return the ids of NICs in instances that are half deleted: their ports may be there or not."""
+    with cloud.store.read() as connection:
+        return frozenset(
+            nic.id
+            for instance in instances.all_alive(connection)
+            if instance.status == InstanceStatus.FAILED
+            for nic in nics.of_instance(connection, instance.id)
+        )
 
 
 def _ports(cloud: Cloud) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
-from iaas.db.models import SubnetRow
+from iaas.db.models import SubnetRow, VPCRow
 from iaas.db.postgres import lock_row
 from iaas.db.repositories import shared
 from iaas.db.repositories.query import Listing, list_rows
@@ -18,6 +18,7 @@ from iaas.kernel.errors import Failure
 from iaas.resources.networks import Applied, Subnet
 
 _subnets = SubnetRow.__table__
+_vpcs = VPCRow.__table__
 _COLUMNS = [column for column in _subnets.c if column.name != "applied"]
 
 _APPLIED = Prepared(select(_subnets.c.generation, _subnets.c.applied).where(_subnets.c.id == bindparam("id")))
@@ -25,6 +26,11 @@ _BY_NAME = Prepared(
     select(*_COLUMNS)
     .where(_subnets.c.project_id == bindparam("project_id"), _subnets.c.name == bindparam("name"))
     .order_by(_subnets.c.status == "failed", _subnets.c.created_at.desc())  # one that failed has lost its name
+)
+_GENERATIONS = Prepared(
+    select(_subnets.c.generation, _vpcs.c.generation.label("vpc_generation"))
+    .join_from(_subnets, _vpcs, _subnets.c.vpc_id == _vpcs.c.id, isouter=True)
+    .where(_subnets.c.id == bindparam("id"))
 )
 _GET = Prepared(select(*_COLUMNS).where(_subnets.c.id == bindparam("id")))
 _TURN = Prepared(select(_subnets.c.next_offset).where(_subnets.c.id == bindparam("id")).with_for_update())
@@ -104,6 +110,12 @@ def applied(connection: Connection, subnet_id: str) -> Applied | None:
     """Return what the data plane has to do, and the generation of the row; None without a row."""
     row = _APPLIED.first(connection, {"id": subnet_id})
     return Applied(generation=row.generation, configuration=row.applied) if row else None
+
+
+def generations(connection: Connection, subnet_id: str) -> tuple[int, int] | None:
+    """Return the generation of a subnet and that of its VPC (0 without one); None without a row."""
+    row = _GENERATIONS.first(connection, {"id": subnet_id})
+    return (row.generation, row.vpc_generation or 0) if row else None
 
 
 def lock(tx: Tx, subnet_id: str) -> None:

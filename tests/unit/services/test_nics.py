@@ -342,3 +342,12 @@ def test_a_nic_that_died_with_a_namespace_is_plugged_again(cloud: Cloud) -> None
     assert machine_nics(cloud, instance) == (instance.nics[0].id, nic.id)
     types = [event.type for event in cloud.events.list_after(operator(cloud), after=0, limit=100, only=EventFilter())]
     assert "nic.replugged" in types
+
+
+def test_a_network_that_was_lost_meanwhile_is_made_for_the_next_instance(cloud: Cloud) -> None:
+    first = create(cloud)
+    cloud.backend.networks.remove_subnet(first.nics[0].subnet_id)
+    cloud.backend.networks.remove_vpc(str(first.nics[0].vpc_id))
+    assert create(cloud).status == "running"
+    cloud.doctor.repair()
+    cloud.doctor.repair()
