@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -43,7 +44,6 @@ from iaas.services.key_pairs import KeyPairService
 from iaas.services.metadata import MetadataService
 from iaas.services.nics import NICService
 from iaas.services.quotas import Quotas
-from iaas.services.reachability import ReachabilityService
 from iaas.services.reservations import ReservationService
 from iaas.services.subnets import SubnetService
 from iaas.services.vault import Cipher, Vault
@@ -54,6 +54,7 @@ from iaas.workflows.deadlines import STEP_DEADLINES_S
 
 if TYPE_CHECKING:
     from iaas.jobs.fleet import FleetNews, JobQueue
+    from iaas.services.reachability import ReachabilityService
 
 log = structlog.get_logger(__name__)
 
@@ -148,7 +149,6 @@ class Cloud:
         self.subnets = SubnetService(store, ids, self.health, self._add_job, self.quotas)
         self.reservations = ReservationService(store, ids, self._add_job, self.quotas)
         self.nics = NICService(store, ids, backend, self.health, self._add_job, self.quotas)
-        self.reachability = ReachabilityService(store, backend)
         self.jobs = JobService(store, self.signals, self.executor)
         self.events = EventService(store, clock, self.event_feed, config.event_retention)
         self.metadata = MetadataService(store)
@@ -177,6 +177,13 @@ class Cloud:
         for driver in backend.compute.values():
             driver.on_lifecycle(self._on_lifecycle)
         backend.networks.on_link_lost(self.nics.note_link_lost)
+
+    @cached_property
+    def reachability(self) -> ReachabilityService:
+        """Who reaches whom. Made when somebody asks: start-up is short."""
+        from iaas.services.reachability import ReachabilityService
+
+        return ReachabilityService(self.store, self.backend)
 
     def _add_job(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Response
 from flask.views import MethodView
@@ -15,7 +15,9 @@ from iaas.api.v1.schemas import StrictInteger
 from iaas.api.wiring import cloud
 from iaas.kernel.errors import FieldError, InvalidInput
 from iaas.reachability import Direction, Element, Protocol
-from iaas.services.reachability import Answer
+
+if TYPE_CHECKING:
+    from iaas.services.reachability import Answer
 
 blp = Blueprint("reachability", __name__, description="Who reaches whom, and what decides.")
 

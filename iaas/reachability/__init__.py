@@ -4,7 +4,8 @@ Pure functions over facts that the caller supplies; no packet is sent and nothin
 those that ``iaas.drivers.interface.networks`` promises and that Linux follows in guests and routers.
 """
 
-from iaas.reachability.oracle import Oracle, answer
+from typing import TYPE_CHECKING, Any
+
 from iaas.reachability.questions import (
     AddressIn,
     Direction,
@@ -17,6 +18,9 @@ from iaas.reachability.questions import (
     Verdict,
 )
 from iaas.reachability.topology import Guest, Interface, Topology
+
+if TYPE_CHECKING:
+    from iaas.reachability.oracle import Oracle, answer
 
 __all__ = [
     "AddressIn",
@@ -34,3 +38,12 @@ __all__ = [
     "Verdict",
     "answer",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The words of questions are in the API's schemas; the rules are for whoever asks, and start-up is short.
+    if name in {"Oracle", "answer"}:
+        from iaas.reachability import oracle
+
+        return getattr(oracle, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
