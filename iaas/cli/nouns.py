@@ -20,6 +20,9 @@ MOST_NAMED = 10  # of those that a name could mean
 NameArgument = Annotated[str, typer.Argument(metavar="NAME|ID", help="What has no name goes by its id.")]
 NamesArgument = Annotated[list[str], typer.Argument(metavar="NAME|ID...", help="What has no name goes by its id.")]
 LabelOption = Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="Repeat for several.")]
+RemoveLabelOption = Annotated[
+    list[str] | None, typer.Option("--remove-label", metavar="NAME", help="Repeat for several.")
+]
 SelectorOption = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="SELECTOR", help="Only with this label: a=b, a, !a. Repeat for several."),
@@ -163,6 +166,11 @@ def show(session: Session, resource: Resource) -> None:
         write_json(resource.raw)
     else:
         write_details(resource.raw)
+
+
+def changed_labels(label: list[str] | None, remove_label: list[str] | None) -> dict[str, str | None]:
+    """Return the merge patch of ``--label`` and ``--remove-label``; empty when neither was given."""
+    return {**parse_labels(label), **dict.fromkeys(remove_label or ())}
 
 
 def parse_labels(terms: list[str] | None) -> dict[str, str]:

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from iaas.cli.nouns import LabelOption, NameArgument, Noun, add_delete, add_get, add_list, parse_labels, show
+from iaas.cli.nouns import (
+    LabelOption,
+    NameArgument,
+    Noun,
+    RemoveLabelOption,
+    add_delete,
+    add_get,
+    add_list,
+    changed_labels,
+    parse_labels,
+    show,
+)
 from iaas.cli.output import Column
 from iaas.cli.session import Session, command
 from iaas.client import UNSET, Flavor, Host, Image, Zone
@@ -84,10 +95,10 @@ def add_host(app: typer.Typer) -> None:
         name: NameArgument,
         status: Annotated[str | None, typer.Option(help="up, draining (no new machines) or down.")] = None,
         label: LabelOption = None,
-        remove_label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Repeat for several.")] = None,
+        remove_label: RemoveLabelOption = None,
     ) -> None:
         """Change a host's status or labels (admin)."""
-        labels: dict[str, str | None] = {**parse_labels(label), **dict.fromkeys(remove_label or ())}
+        labels = changed_labels(label, remove_label)
         if status is None and not labels:
             raise typer.BadParameter("nothing to change: give --status, --label or --remove-label")
         with session.client() as client:

@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from iaas.cli.nouns import LabelOption, NameArgument, Noun, add_delete, add_get, add_list, parse_labels, show
+from iaas.cli.nouns import (
+    LabelOption,
+    NameArgument,
+    Noun,
+    RemoveLabelOption,
+    add_delete,
+    add_get,
+    add_list,
+    changed_labels,
+    parse_labels,
+    show,
+)
 from iaas.cli.output import Column
 from iaas.cli.session import Session, command
 from iaas.client import UNSET, AccessKey, APIToken, Project
@@ -83,10 +94,10 @@ def add_project(app: typer.Typer) -> None:
         new_name: Annotated[str | None, typer.Option("--name", help="Its new name.")] = None,
         description: Annotated[str | None, typer.Option()] = None,
         label: LabelOption = None,
-        remove_label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Repeat for several.")] = None,
+        remove_label: RemoveLabelOption = None,
     ) -> None:
         """Change a project's name, description or labels (admin)."""
-        labels: dict[str, str | None] = {**parse_labels(label), **dict.fromkeys(remove_label or ())}
+        labels = changed_labels(label, remove_label)
         with session.client() as client:
             project = client.projects.get(name)
             changed = project.update(

@@ -13,7 +13,17 @@ import typer
 
 from iaas.cli.commands.nics import NICOption, SubnetsOption, wanted_nics
 from iaas.cli.exit_status import CommandError
-from iaas.cli.nouns import LabelOption, NameArgument, NamesArgument, Noun, add_list, parse_labels, show
+from iaas.cli.nouns import (
+    LabelOption,
+    NameArgument,
+    NamesArgument,
+    Noun,
+    RemoveLabelOption,
+    add_list,
+    changed_labels,
+    parse_labels,
+    show,
+)
 from iaas.cli.output import Column, text_of, write_json, write_table
 from iaas.cli.progress import describe, progress
 from iaas.cli.session import Session, command
@@ -250,10 +260,10 @@ def update(
     name: NameArgument,
     new_name: Annotated[str | None, typer.Option("--name", help="Its new name.")] = None,
     label: LabelOption = None,
-    remove_label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Repeat for several.")] = None,
+    remove_label: RemoveLabelOption = None,
 ) -> None:
     """Rename an instance, or change its labels."""
-    labels: dict[str, str | None] = {**parse_labels(label), **dict.fromkeys(remove_label or ())}
+    labels = changed_labels(label, remove_label)
     if new_name is None and not labels:
         raise typer.BadParameter("nothing to change: give --name, --label or --remove-label")
     with session.client() as client:

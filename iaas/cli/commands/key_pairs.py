@@ -13,7 +13,18 @@ from typing import Annotated
 import typer
 
 from iaas.cli.exit_status import CommandError, ExitStatus
-from iaas.cli.nouns import LabelOption, NameArgument, Noun, add_delete, add_get, add_list, parse_labels, show
+from iaas.cli.nouns import (
+    LabelOption,
+    NameArgument,
+    Noun,
+    RemoveLabelOption,
+    add_delete,
+    add_get,
+    add_list,
+    changed_labels,
+    parse_labels,
+    show,
+)
 from iaas.cli.output import Column
 from iaas.cli.session import Session, command
 from iaas.client import UNSET, KeyPair
@@ -76,10 +87,10 @@ def update(
     name: NameArgument,
     new_name: Annotated[str | None, typer.Option("--name", help="Its new name.")] = None,
     label: LabelOption = None,
-    remove_label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Repeat for several.")] = None,
+    remove_label: RemoveLabelOption = None,
 ) -> None:
     """Rename a key pair, or change its labels."""
-    labels: dict[str, str | None] = {**parse_labels(label), **dict.fromkeys(remove_label or ())}
+    labels = changed_labels(label, remove_label)
     with session.client() as client:
         key = client.key_pairs.get(name)
         show(session, key.update(name=new_name or UNSET, labels=labels or UNSET))

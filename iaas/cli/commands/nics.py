@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from iaas.cli.commands.vpcs import OptionalNameArgument
-from iaas.cli.nouns import LabelOption, NameArgument, Noun, add_delete, add_get, add_list, parse_labels, show
+from iaas.cli.nouns import (
+    LabelOption,
+    NameArgument,
+    Noun,
+    RemoveLabelOption,
+    add_delete,
+    add_get,
+    add_list,
+    changed_labels,
+    parse_labels,
+    show,
+)
 from iaas.cli.output import Column, write_details, write_json
 from iaas.cli.session import Session, command
 from iaas.cli.waiting import WaitOption, WaitTimeoutOption, finish
@@ -100,12 +111,12 @@ def update(
     secondary: SecondaryOption = None,
     allow: PairOption = None,
     label: LabelOption = None,
-    remove_label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Repeat for several.")] = None,
+    remove_label: RemoveLabelOption = None,
     wait: WaitOption = False,
     wait_timeout: WaitTimeoutOption = DEFAULT_WAIT_S,
 ) -> None:
     """Change a NIC. Secondary addresses and pairs replace those there are; '' leaves none."""
-    labels: dict[str, str | None] = {**parse_labels(label), **dict.fromkeys(remove_label or ())}
+    labels = changed_labels(label, remove_label)
     with session.client() as client:
         change = client.nics.get(name).update(
             name=UNSET if new_name is None else new_name,

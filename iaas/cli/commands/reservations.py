@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from iaas.cli.commands.vpcs import OptionalNameArgument
-from iaas.cli.nouns import LabelOption, NameArgument, NamesArgument, Noun, add_get, add_list, parse_labels, show
+from iaas.cli.nouns import (
+    LabelOption,
+    NameArgument,
+    NamesArgument,
+    Noun,
+    RemoveLabelOption,
+    add_get,
+    add_list,
+    changed_labels,
+    parse_labels,
+    show,
+)
 from iaas.cli.output import Column
 from iaas.cli.session import Session, command
 from iaas.cli.waiting import WaitOption, WaitTimeoutOption, finish
@@ -70,10 +81,10 @@ def update(
     name: NameArgument,
     new_name: Annotated[str | None, typer.Option("--name", help="Its new name.")] = None,
     label: LabelOption = None,
-    remove_label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Repeat for several.")] = None,
+    remove_label: RemoveLabelOption = None,
 ) -> None:
     """Rename an address reservation, or change its labels."""
-    labels: dict[str, str | None] = {**parse_labels(label), **dict.fromkeys(remove_label or ())}
+    labels = changed_labels(label, remove_label)
     with session.client() as client:
         reservation = client.address_reservations.get(name)
         show(session, reservation.update(name=UNSET if new_name is None else new_name, labels=labels or UNSET))

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from iaas.cli.commands.vpcs import OptionalNameArgument
-from iaas.cli.nouns import LabelOption, NameArgument, NamesArgument, Noun, add_get, add_list, parse_labels
+from iaas.cli.nouns import (
+    LabelOption,
+    NameArgument,
+    NamesArgument,
+    Noun,
+    RemoveLabelOption,
+    add_get,
+    add_list,
+    changed_labels,
+    parse_labels,
+)
 from iaas.cli.output import Column
 from iaas.cli.session import Session, command
 from iaas.cli.waiting import WaitOption, WaitTimeoutOption, finish
@@ -86,12 +96,12 @@ def update(
     dhcp_first: FirstOption = None,
     dhcp_last: LastOption = None,
     label: LabelOption = None,
-    remove_label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Repeat for several.")] = None,
+    remove_label: RemoveLabelOption = None,
     wait: WaitOption = False,
     wait_timeout: WaitTimeoutOption = DEFAULT_WAIT_S,
 ) -> None:
     """Change a subnet's name, labels or pool; addresses that are given out stay."""
-    labels: dict[str, str | None] = {**parse_labels(label), **dict.fromkeys(remove_label or ())}
+    labels = changed_labels(label, remove_label)
     with session.client() as client:
         change = client.subnets.get(name).update(
             name=UNSET if new_name is None else new_name,

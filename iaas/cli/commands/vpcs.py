@@ -15,8 +15,10 @@ from iaas.cli.nouns import (
     NameArgument,
     NamesArgument,
     Noun,
+    RemoveLabelOption,
     add_get,
     add_list,
+    changed_labels,
     parse_labels,
     show,
     show_list,
@@ -113,12 +115,12 @@ def update(
     lease_s: LeaseOption = None,
     forward: ForwarderOption = None,
     label: LabelOption = None,
-    remove_label: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Repeat for several.")] = None,
+    remove_label: RemoveLabelOption = None,
     wait: WaitOption = False,
     wait_timeout: WaitTimeoutOption = DEFAULT_WAIT_S,
 ) -> None:
     """Change a VPC. Servers and forwarders replace those there are; '' leaves none."""
-    labels: dict[str, str | None] = {**parse_labels(label), **dict.fromkeys(remove_label or ())}
+    labels = changed_labels(label, remove_label)
     with session.client() as client:
         vpc = client.vpcs.get(name)
         options = _options(vpc.dhcp_options, dns_server, ntp_server, lease_s)
