@@ -18,6 +18,7 @@ from iaas.drivers.interface import (
     ProbeSpec,
     SubnetSpec,
     SubnetState,
+    UnsupportedError,
     VPCSpec,
     VPCState,
 )
@@ -80,7 +81,7 @@ class LoopbackNetworks:
     def on_link_lost(self, listener: LinkLostListener) -> None: ...
 
     def dial(self, vpc_id: str, address: str, port: int, *, timeout_s: float) -> socket.socket:
-        raise NotImplementedError
+        raise UnsupportedError("nobody is dialled on loopback")
 
     def listen(self, vpc_id: str, address: str, port: int) -> socket.socket:
         self.asked.append((vpc_id, address, port))

@@ -8,7 +8,7 @@ import pytest
 
 from iaas.cloud import Cloud
 from iaas.db.repositories.query import Listing
-from iaas.drivers.interface import VPCSpec
+from iaas.drivers.interface import SubnetState, VPCSpec
 from iaas.kernel.errors import CloudError
 from iaas.resources.common import Page
 from iaas.resources.jobs import EventFilter, Job, JobStatus
@@ -32,6 +32,16 @@ def make_subnet(cloud: Cloud, vpc: str | None = None, cidr: str | None = None, *
     subnet, job = cloud.subnets.create(operator(cloud), vpc=vpc, cidr=cidr, **wanted)
     done(cloud, job)
     return cloud.subnets.get(operator(cloud), subnet.id)
+
+
+def segment(cloud: Cloud, subnet_id: str) -> SubnetState | None:
+    """Return what the data plane has of a subnet."""
+    return next((state for state in cloud.backend.networks.subnets() if state.subnet_id == subnet_id), None)
+
+
+def join(cloud: Cloud, subnet: str, vpc: str, cidr: str, **place: Any) -> None:
+    """Let a subnet join a VPC, to the end."""
+    done(cloud, cloud.subnets.join(operator(cloud), subnet, vpc=vpc, cidr=cidr, **place)[1])
 
 
 def make_nic(cloud: Cloud, subnet: str, **wanted: Any) -> NIC:

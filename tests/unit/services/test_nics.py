@@ -110,7 +110,13 @@ def test_a_detached_nic_is_kept_though_it_came_with_the_instance(cloud: Cloud) -
     detach(cloud, instance.nics[0].id)
     cloud.instances.delete(operator(cloud), "web", purge=True)
     settle(cloud)
-    assert cloud.nics.get(operator(cloud), instance.nics[0].id).status == "available"
+    kept = instance.nics[0].id
+    assert cloud.nics.get(operator(cloud), kept).status == "available"
+    create(cloud, name="next")  # and it does not go with the next one either
+    attach(cloud, kept, "next")
+    cloud.instances.delete(operator(cloud), "next", purge=True)
+    settle(cloud)
+    assert cloud.nics.get(operator(cloud), kept).status == "available"
 
 
 def test_a_retained_instance_lets_nics_of_others_go(cloud: Cloud) -> None:

@@ -30,9 +30,11 @@ from tests.unit.services.networks import (
     done,
     events_of,
     field_of,
+    join,
     make_nic,
     make_subnet,
     make_vpc,
+    segment,
     used,
 )
 
@@ -43,15 +45,6 @@ def cloud() -> Iterator[Cloud]:
         yield opened
         settle(opened)
         assert_consistent(opened)
-
-
-def segment(cloud: Cloud, subnet_id: str) -> SubnetState | None:
-    """Return what the data plane has of a subnet."""
-    return next((state for state in cloud.backend.networks.subnets() if state.subnet_id == subnet_id), None)
-
-
-def join(cloud: Cloud, subnet: str, vpc: str, cidr: str, **place: Any) -> None:
-    done(cloud, cloud.subnets.join(operator(cloud), subnet, vpc=vpc, cidr=cidr, **place)[1])
 
 
 # -- making -----------------------------------------------------------------------------------------------------

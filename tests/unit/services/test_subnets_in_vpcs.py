@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -25,9 +24,11 @@ from tests.unit.services.networks import (
     done,
     events_of,
     field_of,
+    join,
     make_nic,
     make_subnet,
     make_vpc,
+    segment,
     spec_of,
 )
 
@@ -38,15 +39,6 @@ def cloud() -> Iterator[Cloud]:
         yield opened
         settle(opened)
         assert_consistent(opened)
-
-
-def segment(cloud: Cloud, subnet_id: str) -> SubnetState | None:
-    """Return what the data plane has of a subnet."""
-    return next((state for state in cloud.backend.networks.subnets() if state.subnet_id == subnet_id), None)
-
-
-def join(cloud: Cloud, subnet: str, vpc: str, cidr: str, **place: Any) -> None:
-    done(cloud, cloud.subnets.join(operator(cloud), subnet, vpc=vpc, cidr=cidr, **place)[1])
 
 
 def test_joining_gives_addresses_to_nics_that_are_there(cloud: Cloud) -> None:
